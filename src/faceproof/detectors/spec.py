@@ -1,0 +1,248 @@
+"""A detector is a record: everything its weights mean, in one strict TOML.
+
+Weights mean nothing without their preprocessing, label order and aggregation. An unknown key is an error, so that a
+misspelt one can never silently fall back to a default. ``docs/spec.md`` explains every key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from faceproof.errors import SpecError
+
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Triple = tuple[float, float, float]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Licence(_Table):
+    """What the user may do. ``weights`` and ``code`` are SPDX names or plain words; ``origin`` says whose work it is."""
+
+    weights: str
+    code: str
+    commercial: bool
+    origin: str
+
+
+class Weights(_Table):
+    """Where the network is. ``file`` lies beside the TOML; ``parts`` are concatenated when the file is split;
+    ``url`` is where ``detectors pull`` fetches it. A spec without a ``sha256`` has no weights yet and never scores."""
+
+    file: str | None = None
+    parts: tuple[str, ...] = ()
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    size: Annotated[int, Field(gt=0)] | None = None
+    url: str | None = None
+
+
+class Frames(_Table):
+    """``sampling``: ``all``, a count ("32"), ``every:K`` or ``auto``. ``limit`` bounds how many frames are used."""
+
+    sampling: str = "auto"
+    limit: Annotated[int, Field(gt=0)] | None = None
+
+
+class Margin(_Table):
+    """How a face box becomes a crop, in full-frame pixels.
+
+    ``none``; ``thirds`` (h//3 and w//3 on each side, integers, clamped to the frame: selimsef); ``fraction``
+    (``value`` × side on each side, clamped); ``pixels`` (``value`` px, clamped); ``square`` (square of longer side ×
+    ``value`` around the centre, reflected past the frame's edge); ``square_short`` (the shorter side extended
+    to the longer one, clamped: Coccomini); ``blaze`` (``value`` × height, top doubled: polimi).
+    """
+
+    kind: Literal["none", "thirds", "fraction", "pixels", "square", "square_short", "blaze"] = "none"
+    value: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> Self:
+        if self.kind == "square" and self.value <= 0:
+            raise ValueError("margin kind square needs a value above 0")
+        return self
+
+
+class Faces(_Table):
+    """Finding faces. ``scale`` is the share of the frame's size at which detection runs; ``auto`` chooses by frame size.
+    ``keep`` = ``largest`` or ``best`` scores one face a frame. ``fallback`` = ``centre`` judges a flagged centre crop when
+    a frame has no face."""
+
+    thresholds: Triple = (0.7, 0.8, 0.8)
+    min_face: Annotated[float, Field(ge=12)] = 20
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.709
+    scale: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
+    margin: Margin = Margin()
+    keep: Literal["all", "largest", "best"] = "all"
+    fallback: Literal["none", "centre"] = "none"
+    limit: Annotated[int, Field(gt=0)] | None = None
+
+
+class Input(_Table):
+    """From a uint8 RGB crop to the network's float32 ``[N, 3, size, size]``: channel order, resize, pad, then
+    ``(x * scale - mean) / std`` per channel in the network's order.
+
+    ``resize``: ``isotropic`` (longer side to ``size``, rest padded), ``stretch``, or ``centre_crop`` (shorter side to
+    ``size``, centre kept). Kernels are OpenCV's. ``denoise`` > 0 blends in a 3×3 median by that share; it erases evidence.
+    """
+
+    size: Annotated[int, Field(ge=8)]
+    colour: Literal["RGB", "BGR"] = "RGB"
+    resize: Literal["isotropic", "stretch", "centre_crop"] = "stretch"
+    enlarge: Literal["cubic", "linear", "area", "nearest"] = "linear"
+    reduce: Literal["cubic", "linear", "area", "nearest"] = "area"
+    pad: Annotated[int, Field(ge=0, le=255)] = 0
+    scale: Annotated[float, Field(gt=0)] = 1 / 255
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+    denoise: Unit = 0.0
+
+    @model_validator(mode="after")
+    def _std_is_positive(self) -> Self:
+        if min(self.std) <= 0:
+            raise ValueError("std must be positive")
+        return self
+
+
+class Output(_Table):
+    """What comes out. ``activation`` turns ``logit`` into a probability: ``sigmoid`` of one number, ``softmax`` of two
+    (``fake_index`` says which), ``none`` when the graph already does it. ``fake_is = "low"`` means that a high
+    number says real. ``heatmap`` names the coarse map, if any, and ``heatmap_kind`` what it is."""
+
+    logit: str = "logit"
+    activation: Literal["sigmoid", "softmax", "none"] = "sigmoid"
+    fake_is: Literal["high", "low"]
+    fake_index: Literal[0, 1] = 1
+    heatmap: str | None = None
+    heatmap_kind: Literal["mask", "activation", "attention"] | None = None
+
+
+class Method(_Table):
+    """A named aggregation method and its numbers, for instance ``{method = "topk", k = 5}``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: str
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Aggregate(_Table):
+    """``track`` scores one person's faces; ``file`` scores the whole table, or is ``worst_track``: the highest
+    score among the qualified tracks."""
+
+    track: Method = Method(method="mean")
+    file: Method = Method(method="worst_track")
+
+
+class VerdictRule(_Table):
+    """From score to verdict. Scores inside ``band`` (lo < score < hi) are INCONCLUSIVE; otherwise FAKE above
+    ``threshold``. ``frame_threshold`` labels frames. A track qualifies with ``min_faces`` faces whose median side and
+    sharpness reach ``min_side`` and ``min_sharpness``. ``no_face`` keeps a published system's own answer as a named policy."""
+
+    threshold: Unit = 0.5
+    band: tuple[Unit, Unit] | None = None
+    frame_threshold: Unit = 0.5
+    min_faces: Annotated[int, Field(ge=1)] = 1
+    min_side: Annotated[float, Field(ge=0)] = 0
+    min_sharpness: Annotated[float, Field(ge=0)] = 0
+    no_face: Literal["not_assessed", "real_0.99", "real_0.0", "half"] = "not_assessed"
+
+    @model_validator(mode="after")
+    def _band_holds_threshold(self) -> Self:
+        if self.band is not None and not self.band[0] <= self.threshold <= self.band[1]:
+            raise ValueError("the band must hold the threshold")
+        return self
+
+
+class Calibration(_Table):
+    """Maps an aggregated score to a probability: ``temperature`` divides the logit by ``a``; ``platt`` is
+    ``sigmoid(a·logit + b)``; ``isotonic`` interpolates ``points``. ``data`` names what it was fitted on, ``data_sha256``
+    the scores it was fitted to."""
+
+    method: Literal["none", "temperature", "platt", "isotonic"] = "none"
+    a: float = 1.0
+    b: float = 0.0
+    points: tuple[tuple[Unit, Unit], ...] = ()
+    data: str | None = None
+    data_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _numbers_fit(self) -> Self:
+        if self.method in ("temperature", "platt") and self.a <= 0:
+            raise ValueError("calibration number a must be positive, or scores change their order")
+        if self.method == "isotonic" and len(self.points) < 2:
+            raise ValueError("isotonic calibration needs at least two points")
+        return self
+
+
+class Golden(_Table):
+    """One known answer. ``asset`` is ``pattern:SEED`` (a crop the code draws itself) or a PNG beside the TOML."""
+
+    asset: str
+    logit: float
+    tolerance: Annotated[float, Field(gt=0)] = 0.02
+
+
+class DetectorSpec(_Table):
+    """One detector. Build it with :func:`read_spec` or :func:`parse_spec`."""
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
+    version: str
+    summary: str
+    media: tuple[Literal["image", "video"], ...] = ("image", "video")
+    licence: Licence
+    weights: Weights = Weights()
+    frames: Frames = Frames()
+    faces: Faces = Faces()
+    input: Input
+    output: Output
+    aggregate: Aggregate = Aggregate()
+    verdict: VerdictRule = VerdictRule()
+    calibration: Calibration = Calibration()
+    golden: tuple[Golden, ...] = ()
+    architecture: str | None = None
+    profile_of: str | None = None
+
+
+def parse_spec(text: str, *, source: str = "spec") -> DetectorSpec:
+    """Read a spec from TOML text. Raises :class:`SpecError` that names every wrong key."""
+    try:
+        return DetectorSpec.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{source} is not TOML: {error}") from error
+    except ValidationError as error:
+        raise SpecError(f"{source}: {_name_errors(error)}") from error
+
+
+def read_spec(path: Path) -> DetectorSpec:
+    """Read a spec file. Raises :class:`SpecError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot read {path}: {error}") from error
+    return parse_spec(text, source=path.name)
+
+
+def spec_sha256(spec: DetectorSpec) -> str:
+    """Hash of everything that decides a score, whatever the TOML's spacing or comments."""
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+
+
+def _name_errors(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors():
+        place = ".".join(str(step) for step in item["loc"]) or "spec"
+        words = "unknown key" if item["type"] == "extra_forbidden" else re.sub(r"^Value error, ", "", item["msg"])
+        parts.append(f"{place}: {words}")
+    return "; ".join(parts)

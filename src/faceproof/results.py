@@ -1,0 +1,164 @@
+"""What a scan says. These models are the JSON people build on; ``Report.model_json_schema()`` is its schema.
+
+``score`` is always P(fake) in [0, 1]; ``confidence`` is the probability of the verdict given. Neither is ever the other.
+Times are seconds from the first frame; boxes are (x0, y0, x1, y1) pixels of the upright frame.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = "1.0"
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Box = tuple[float, float, float, float]
+
+
+class Verdict(StrEnum):
+    """The four outcomes. Only FAKE and REAL are opinions; the others say why there is none."""
+
+    FAKE = "FAKE"
+    REAL = "REAL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_ASSESSED = "NOT_ASSESSED"
+
+
+class Reason(StrEnum):
+    """Why a verdict is INCONCLUSIVE or NOT_ASSESSED."""
+
+    NO_FACE = "no_face"
+    FACES_TOO_SMALL = "faces_too_small"
+    FACES_TOO_BLURRED = "faces_too_blurred"
+    TOO_FEW_FACES = "too_few_faces"
+    INSIDE_BAND = "score_inside_band"
+    PARTLY_JUDGED = "some_faces_not_judged"
+    MEMBERS_DISAGREE = "members_disagree"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), ser_json_inf_nan="null")
+
+
+class MediaFacts(_Model):
+    """The file that was judged. ``fps`` is exact ("30000/1001"); ``kind`` image has neither fps nor duration."""
+
+    path: str
+    sha256: str
+    kind: Literal["image", "video"]
+    width: int
+    height: int
+    fps: str | None = None
+    duration: float | None = None
+    frame_count: int | None = None
+    codec: str | None = None
+    container: str | None = None
+    bit_rate: int | None = None
+    size_bytes: int | None = None
+
+
+class FaceScore(_Model):
+    """One face in one frame. ``side`` is the longer side of the box in pixels, ``sharpness`` the variance of
+    the Laplacian of the face at 128 px (8-bit grey levels squared). ``fallback`` marks a region that was
+    judged although no face was found in it."""
+
+    box: Box
+    track: int
+    p_fake: Probability
+    detection_score: Probability
+    side: float
+    sharpness: float
+    fallback: bool = False
+
+
+class FrameScore(_Model):
+    """One sampled frame; ``score`` is the highest of its faces, null when it has none."""
+
+    index: int
+    time: float
+    score: Probability | None
+    prediction: Literal["FAKE", "REAL"] | None
+    faces: list[FaceScore] = Field(default_factory=list)
+
+
+class Span(_Model):
+    """A stretch of time, in seconds."""
+
+    start: float
+    end: float
+
+
+class TrackScore(_Model):
+    """One person through one continuous appearance. ``faces`` counts the faces judged; ``suspicious`` lists
+    when the faces scored above the threshold."""
+
+    id: int
+    start: float
+    end: float
+    faces: int
+    score: Probability | None
+    verdict: Verdict
+    reason: Reason | None = None
+    best_face_box: Box
+    best_frame: int
+    best_time: float
+    median_side: float
+    median_sharpness: float
+    suspicious: list[Span] = Field(default_factory=list)
+
+
+class Metrics(_Model):
+    """Counts and plain averages over the faces judged, as the documented systems report them."""
+
+    total_faces_detected: int
+    average_face_score: Probability | None
+    suspicious_frames_count: int
+    final_average_score: Probability | None
+
+
+class DetectorFacts(_Model):
+    """Which detector spoke, exactly enough to repeat it."""
+
+    name: str
+    version: str
+    weights_sha256: str
+    spec_sha256: str
+    runtime: str
+    precision: str
+    calibrated: bool
+    threshold: Probability
+    band: tuple[Probability, Probability]
+
+
+class Report(_Model):
+    """The answer for one file."""
+
+    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    faceproof_version: str
+    media: MediaFacts
+    verdict: Verdict
+    reason: Reason | None = None
+    prediction: Literal["FAKE", "REAL"] | None
+    score: Probability | None
+    confidence: Probability | None
+    frames_analyzed: int
+    frames_failed: int
+    frame_predictions: list[FrameScore]
+    tracks: list[TrackScore]
+    metrics: Metrics
+    detector: DetectorFacts
+    processing_time: float
+    timings: dict[str, float]
+    note: str | None = None
+
+
+class FailedInput(_Model):
+    """The row that stands for a file no report could be made of."""
+
+    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    path: str
+    error: str
+    message: str
+    remedy: str

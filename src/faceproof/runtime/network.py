@@ -1,0 +1,101 @@
+"""The seam between Faceproof and whatever multiplies the matrices."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from faceproof.errors import DeviceError
+
+Precision = Literal["auto", "fp32", "bf16"]
+Runtime = Literal["auto", "openvino", "onnx"]
+FloatArray = npt.NDArray[np.float32]
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A loaded network. Implementations are safe to call from one thread at a time.
+
+    Attributes
+    ----------
+    runtime: engine that runs it, for instance ``"openvino"``.
+    precision: ``"fp32"`` or ``"bf16"``, as it runs, not as it was asked for.
+    device: ``"cpu"``, ``"cuda"``, ...
+    outputs: names of what :meth:`run` returns.
+    """
+
+    runtime: str
+    precision: str
+    device: str
+    outputs: tuple[str, ...]
+
+    def run(self, batch: FloatArray) -> Mapping[str, FloatArray]:
+        """Run one batch.
+
+        ``batch`` is float32 ``[N, C, H, W]``, C-contiguous, N ≥ 1. Every output is a new float32 array whose
+        first axis is N. Raises :class:`faceproof.errors.NetworkError` when the engine refuses the batch.
+        """
+        ...
+
+
+class FakeNetwork:
+    """A network without weights, for tests of everything around it.
+
+    ``logit`` maps the float32 batch ``[N, C, H, W]`` to ``[N]`` logits; by default the mean pixel of each crop.
+    """
+
+    runtime = "fake"
+    precision = "fp32"
+    device = "cpu"
+    outputs: tuple[str, ...] = ("logit", "heatmap")
+
+    def __init__(self, logit: Callable[[FloatArray], npt.ArrayLike] | None = None) -> None:
+        self._logit = logit or (lambda batch: batch.mean(axis=(1, 2, 3)))
+        self.batches: list[int] = []
+
+    def run(self, batch: FloatArray) -> Mapping[str, FloatArray]:
+        self.batches.append(len(batch))
+        heat = np.abs(batch).mean(axis=1)
+        peak = heat.max(axis=(1, 2), keepdims=True)
+        return {
+            "logit": np.asarray(self._logit(batch), dtype=np.float32).reshape(len(batch)),
+            "heatmap": (heat / np.where(peak > 0, peak, 1)).astype(np.float32),
+        }
+
+
+def load_network(
+    path: Path,
+    *,
+    runtime: Runtime = "auto",
+    device: str = "auto",
+    precision: Precision = "auto",
+    threads: int | None = None,
+) -> Network:
+    """Load an ONNX file (or an OpenVINO ``.xml``).
+
+    ``runtime="auto"`` takes OpenVINO on CPUs where it is installed and ONNX Runtime otherwise and for every
+    other device. ``precision="auto"`` is bf16 where the CPU computes it natively and fp32 elsewhere.
+    ``threads`` bounds the cores used; by default all that this process may use.
+
+    Raises :class:`DeviceError` for a device or precision this machine lacks, and
+    :class:`faceproof.errors.NetworkError` for a file that the engine cannot load.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise DeviceError(f"unknown precision {precision!r}", remedy="Use auto, fp32 or bf16.")
+    if runtime not in ("auto", "openvino", "onnx"):
+        raise DeviceError(f"unknown runtime {runtime!r}", remedy="Use auto, openvino or onnx.")
+    if runtime == "auto":
+        openvino_fits = device in ("auto", "cpu") and importlib.util.find_spec("openvino") is not None
+        runtime = "openvino" if openvino_fits or path.suffix == ".xml" else "onnx"
+    if runtime == "openvino":
+        from faceproof.runtime.openvino import OpenVinoNetwork
+
+        return OpenVinoNetwork(path, device=device, precision=precision, threads=threads)
+    from faceproof.runtime.onnx import OnnxNetwork
+
+    return OnnxNetwork(path, device=device, precision=precision, threads=threads)

@@ -1,0 +1,72 @@
+"""ONNX Runtime behind the Network protocol: every platform, and GPUs through their execution providers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from faceproof.errors import DeviceError, NetworkError
+from faceproof.runtime.cpu import usable_cores
+from faceproof.runtime.network import FloatArray, Precision
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+
+
+class OnnxNetwork:
+    """An ONNX file in an ONNX Runtime session, fp32.
+
+    Threads do not spin while they wait: a spinning pool takes the cores that decoding and resizing need.
+    """
+
+    runtime = "onnx"
+
+    def __init__(
+        self, path: Path, *, device: str = "auto", precision: Precision = "auto", threads: int | None = None
+    ) -> None:
+        import onnxruntime as ort
+
+        if precision == "bf16":
+            raise DeviceError(
+                "ONNX Runtime has no bfloat16 kernels for CPUs", remedy="Use the openvino runtime or fp32."
+            )
+        device = "cpu" if device == "auto" else device
+        if device not in _PROVIDERS:
+            raise DeviceError(f"unknown device {device!r}", remedy=f"Use auto or one of {', '.join(_PROVIDERS)}.")
+        provider = _PROVIDERS[device]
+        if provider not in ort.get_available_providers():
+            raise DeviceError(
+                f"this ONNX Runtime was built without {provider}",
+                remedy=f"Install the onnxruntime build for {device}, or use --device cpu.",
+            )
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or usable_cores()
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=[provider])
+        except Exception as error:  # ORT's exceptions share no public base class
+            raise NetworkError(f"ONNX Runtime cannot load {path.name}: {str(error).splitlines()[0]}") from error
+        if provider not in self._session.get_providers():
+            raise DeviceError(f"ONNX Runtime could not start {provider}", remedy="Check the driver, or use --device cpu.")
+        self.device = device
+        self.precision = "fp32"
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, batch: FloatArray) -> Mapping[str, FloatArray]:
+        try:
+            values = self._session.run(None, {self._input: np.ascontiguousarray(batch, dtype=np.float32)})
+        except Exception as error:
+            raise NetworkError(
+                f"ONNX Runtime refused a batch of shape {batch.shape}: {str(error).splitlines()[0]}"
+            ) from error
+        return {name: np.asarray(value, dtype=np.float32) for name, value in zip(self.outputs, values, strict=True)}
