@@ -1,0 +1,74 @@
+"""From scores to one of four outcomes, by the rule in the detector's spec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from faceproof.detectors.spec import VerdictRule
+from faceproof.results import Reason, Verdict
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """A verdict with what belongs to it. ``confidence`` is the probability of the verdict; only FAKE and REAL have one."""
+
+    verdict: Verdict
+    score: float | None
+    reason: Reason | None = None
+
+    @property
+    def prediction(self) -> Literal["FAKE", "REAL"] | None:
+        if self.verdict is Verdict.FAKE:
+            return "FAKE"
+        return "REAL" if self.verdict is Verdict.REAL else None
+
+    @property
+    def confidence(self) -> float | None:
+        if self.score is None or self.prediction is None:
+            return None
+        return self.score if self.verdict is Verdict.FAKE else 1 - self.score
+
+
+def band_of(rule: VerdictRule) -> tuple[float, float]:
+    """The scores between which there is no verdict; of no width when the spec sets none."""
+    return rule.band or (rule.threshold, rule.threshold)
+
+
+def judge_score(score: float, rule: VerdictRule) -> Opinion:
+    """FAKE above the band, REAL below, INCONCLUSIVE strictly inside. Without a band: FAKE above the threshold."""
+    low, high = band_of(rule)
+    if low < score < high:
+        return Opinion(Verdict.INCONCLUSIVE, score, Reason.INSIDE_BAND)
+    is_fake = score > rule.threshold if low == high else score >= high
+    return Opinion(Verdict.FAKE if is_fake else Verdict.REAL, score)
+
+
+def unqualified(faces: int, median_side: float, median_sharpness: float, rule: VerdictRule) -> Reason | None:
+    """Why a person cannot be judged, or None when they can. Sides in pixels, sharpness as in ``FaceScore``."""
+    if median_side < rule.min_side:
+        return Reason.FACES_TOO_SMALL
+    if median_sharpness < rule.min_sharpness:
+        return Reason.FACES_TOO_BLURRED
+    if faces < rule.min_faces:
+        return Reason.TOO_FEW_FACES
+    return None
+
+
+def judge_nothing(reasons: Sequence[Reason], rule: VerdictRule) -> Opinion:
+    """The outcome when no person qualified: ``reasons`` of those seen, largest appearance first; none seen means no face.
+
+    A spec may keep a published system's own answer to "no face"; the default never turns it into a score.
+    """
+    if reasons:
+        return Opinion(Verdict.NOT_ASSESSED, None, reasons[0])
+    match rule.no_face:
+        case "real_0.99":
+            return Opinion(Verdict.REAL, 0.01, Reason.NO_FACE)
+        case "real_0.0":
+            return Opinion(Verdict.REAL, 0.0, Reason.NO_FACE)
+        case "half":
+            return Opinion(judge_score(0.5, rule).verdict, 0.5, Reason.NO_FACE)
+        case "not_assessed":
+            return Opinion(Verdict.NOT_ASSESSED, None, Reason.NO_FACE)
