@@ -66,7 +66,9 @@ class Detector:
             outputs = self.network.run(face_crops.batch(chunk, self.spec.input))
             scores[start : start + len(chunk)] = p_fake(outputs[self.spec.output.logit], self.spec.output)
             if heat_name is not None:
-                heats.append(np.asarray(outputs[heat_name], np.float32).reshape(len(chunk), *outputs[heat_name].shape[-2:]))
+                heats.append(
+                    np.asarray(outputs[heat_name], np.float32).reshape(len(chunk), *outputs[heat_name].shape[-2:])
+                )
         return scores, np.concatenate(heats) if heats else None
 
     def logits(self, crops: Sequence[Crop]) -> FloatArray:

@@ -56,7 +56,9 @@ class OnnxNetwork:
         except Exception as error:  # ORT's exceptions share no public base class
             raise NetworkError(f"ONNX Runtime cannot load {path.name}: {str(error).splitlines()[0]}") from error
         if provider not in self._session.get_providers():
-            raise DeviceError(f"ONNX Runtime could not start {provider}", remedy="Check the driver, or use --device cpu.")
+            raise DeviceError(
+                f"ONNX Runtime could not start {provider}", remedy="Check the driver, or use --device cpu."
+            )
         self.device = device
         self.precision = "fp32"
         self.outputs = tuple(output.name for output in self._session.get_outputs())

@@ -1,0 +1,268 @@
+"""From the faces of a scan to its report: who was there, what each person's faces add up to, and the file's verdict."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from faceproof import __version__, wording
+from faceproof.detectors.aggregate import FaceTable, aggregate
+from faceproof.detectors.calibration import calibrate
+from faceproof.detectors.detector import Detector
+from faceproof.detectors.spec import DetectorSpec
+from faceproof.detectors.verdict import Opinion, band_of, judge_nothing, judge_score, unqualified
+from faceproof.media import MediaInfo
+from faceproof.results import (
+    Box,
+    DetectorFacts,
+    FaceScore,
+    FrameScore,
+    MediaFacts,
+    Metrics,
+    Reason,
+    Report,
+    Span,
+    TrackScore,
+    Verdict,
+)
+
+
+@dataclass(slots=True)
+class JudgedFace:
+    """One face of one frame. ``p`` is filled once the network has spoken; sides and sharpness as in ``FaceScore``."""
+
+    box: Box
+    track: int
+    detection_score: float
+    side: float
+    sharpness: float
+    fallback: bool = False
+    p: float = float("nan")
+
+
+@dataclass(slots=True)
+class JudgedFrame:
+    """One sampled frame. ``cell`` is the frame that called for it in a second look, otherwise itself."""
+
+    index: int
+    time: float
+    cell: int
+    faces: list[JudgedFace] = field(default_factory=list)
+
+
+def face_table(frames: Iterable[JudgedFrame]) -> FaceTable:
+    """Every judged face as aggregators take them, second looks pooled with the frame that called for them."""
+    rows = [(frame.index, face.track, face.p) for frame in frames for face in frame.faces]
+    table = FaceTable.of(rows)
+    cells = {frame.index: frame.cell for frame in frames if frame.cell != frame.index}
+    return table.pooled(cells) if cells else table
+
+
+def judge_tracks(frames: Sequence[JudgedFrame], table: FaceTable, spec: DetectorSpec) -> list[TrackScore]:
+    """One entry per person, in order of number."""
+    seen: dict[int, list[tuple[JudgedFrame, JudgedFace]]] = defaultdict(list)
+    for frame in frames:
+        for face in frame.faces:
+            seen[face.track].append((frame, face))
+    times = [frame.time for frame in frames]
+    tracks = []
+    for number in sorted(seen):
+        faces = seen[number]
+        side = float(np.median([face.side for _, face in faces]))
+        sharpness = float(np.median([face.sharpness for _, face in faces]))
+        reason = unqualified(len(faces), side, sharpness, spec.verdict)
+        if reason is None:
+            raw = aggregate(table.where(table.track == number), spec.aggregate.track)
+            opinion = judge_score(calibrate(raw, spec.calibration), spec.verdict)
+        else:
+            opinion = Opinion(Verdict.NOT_ASSESSED, None, reason)
+        best_frame, best_face = _most_telling(faces, opinion)
+        tracks.append(
+            TrackScore(
+                id=number,
+                start=faces[0][0].time,
+                end=faces[-1][0].time,
+                faces=len(faces),
+                score=opinion.score,
+                verdict=opinion.verdict,
+                reason=opinion.reason,
+                best_face_box=best_face.box,
+                best_frame=best_frame.index,
+                best_time=best_frame.time,
+                median_side=side,
+                median_sharpness=sharpness,
+                suspicious=_suspicious_spans(faces, times, spec.verdict.frame_threshold),
+            )
+        )
+    return tracks
+
+
+def _most_telling(faces: Sequence[tuple[JudgedFrame, JudgedFace]], opinion: Opinion) -> tuple[JudgedFrame, JudgedFace]:
+    """The face to show: the most suspicious one of a FAKE person, otherwise the largest sharp one."""
+    if opinion.verdict is Verdict.FAKE:
+        return max(faces, key=lambda pair: (pair[1].p, pair[1].side))
+    return max(faces, key=lambda pair: pair[1].side * (pair[1].sharpness + 1) ** 0.25)
+
+
+def _suspicious_spans(
+    faces: Sequence[tuple[JudgedFrame, JudgedFace]], times: Sequence[float], threshold: float
+) -> list[Span]:
+    """Runs of sampled frames whose face scores above the threshold, each reaching half-way to its neighbours in time."""
+    place = {time: number for number, time in enumerate(times)}
+    spans: list[list[int]] = []
+    for frame, face in faces:
+        here = place[frame.time]
+        if face.p <= threshold:
+            continue
+        if spans and spans[-1][1] == here - 1:
+            spans[-1][1] = here
+        else:
+            spans.append([here, here])
+    return [
+        Span(
+            start=times[a] if a == 0 else (times[a] + times[a - 1]) / 2,
+            end=times[b] if b == len(times) - 1 else (times[b] + times[b + 1]) / 2,
+        )
+        for a, b in spans
+    ]
+
+
+def judge_file(tracks: Sequence[TrackScore], table: FaceTable, spec: DetectorSpec) -> Opinion:
+    """The file's outcome: its worst qualified person, or the published rule over the whole table."""
+    qualified = [track for track in tracks if track.score is not None]
+    if not qualified:
+        largest_first = sorted(tracks, key=lambda track: -track.faces * track.median_side)
+        return judge_nothing([track.reason or Reason.TOO_FEW_FACES for track in largest_first], spec.verdict)
+    if spec.aggregate.file.method == "worst_track":
+        return judge_score(max(track.score for track in qualified if track.score is not None), spec.verdict)
+    numbers = np.asarray([track.id for track in qualified])
+    raw = aggregate(table.where(np.isin(table.track, numbers)), spec.aggregate.file)
+    return judge_score(calibrate(raw, spec.calibration), spec.verdict)
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """The path as text that any file or terminal can hold: bytes that are not UTF-8 are written as ``\\xNN``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def media_facts(info: MediaInfo) -> MediaFacts:
+    return MediaFacts(
+        path=shown_path(info.path),
+        sha256=info.sha256,
+        kind=info.kind,
+        width=info.width,
+        height=info.height,
+        fps=str(info.fps) if info.fps is not None else None,
+        duration=info.duration,
+        frame_count=info.frame_count,
+        codec=info.codec,
+        container=info.container,
+        bit_rate=info.bit_rate,
+        size_bytes=info.size_bytes,
+    )
+
+
+def detector_facts(detector: Detector) -> DetectorFacts:
+    spec = detector.spec
+    return DetectorFacts(
+        name=spec.name,
+        version=spec.version,
+        weights_sha256=spec.weights.sha256 or "",
+        spec_sha256=detector.spec_sha256,
+        runtime=detector.network.runtime,
+        precision=detector.network.precision,
+        calibrated=spec.calibration.method != "none",
+        threshold=spec.verdict.threshold,
+        band=band_of(spec.verdict),
+    )
+
+
+def make_report(
+    info: MediaInfo,
+    frames: Sequence[JudgedFrame],
+    detector: Detector,
+    *,
+    frames_failed: int,
+    processing_time: float,
+    timings: dict[str, float],
+    notes: Sequence[str] = (),
+) -> Report:
+    """Judge ``frames`` (in time order, every face scored) and write the report."""
+    spec = detector.spec
+    table = face_table(frames)
+    tracks = judge_tracks(frames, table, spec)
+    opinion = judge_file(tracks, table, spec)
+    threshold = spec.verdict.frame_threshold
+    frame_scores = [_frame_score(frame, threshold) for frame in frames]
+    every_p = [face.p for frame in frames for face in frame.faces]
+    average = float(np.mean(every_p)) if every_p else None
+    return Report(
+        faceproof_version=__version__,
+        media=media_facts(info),
+        verdict=opinion.verdict,
+        reason=opinion.reason,
+        prediction=opinion.prediction,
+        score=opinion.score,
+        confidence=opinion.confidence,
+        frames_analyzed=len(frames),
+        frames_failed=frames_failed,
+        frame_predictions=frame_scores,
+        tracks=tracks,
+        metrics=Metrics(
+            total_faces_detected=sum(not face.fallback for frame in frames for face in frame.faces),
+            average_face_score=average,
+            suspicious_frames_count=sum(f.score is not None and f.score > threshold for f in frame_scores),
+            final_average_score=opinion.score,
+        ),
+        detector=detector_facts(detector),
+        processing_time=processing_time,
+        timings=timings,
+        note=_note(tracks, opinion, frames, frames_failed, notes),
+    )
+
+
+def _frame_score(frame: JudgedFrame, threshold: float) -> FrameScore:
+    score = max((face.p for face in frame.faces), default=None)
+    return FrameScore(
+        index=frame.index,
+        time=frame.time,
+        score=score,
+        prediction=None if score is None else "FAKE" if score > threshold else "REAL",
+        faces=[
+            FaceScore(
+                box=face.box,
+                track=face.track,
+                p_fake=face.p,
+                detection_score=face.detection_score,
+                side=face.side,
+                sharpness=face.sharpness,
+                fallback=face.fallback,
+            )
+            for face in frame.faces
+        ],
+    )
+
+
+def _note(
+    tracks: Sequence[TrackScore],
+    opinion: Opinion,
+    frames: Sequence[JudgedFrame],
+    frames_failed: int,
+    notes: Sequence[str],
+) -> str | None:
+    parts = list(notes)
+    unjudged = [track for track in tracks if track.verdict is Verdict.NOT_ASSESSED]
+    if unjudged and opinion.score is not None:
+        reasons = sorted({wording.REASONS[track.reason] for track in unjudged if track.reason})
+        parts.append(f"{len(unjudged)} of {len(tracks)} people not judged: {'; '.join(reasons)}.")
+    if opinion.reason is Reason.NO_FACE and opinion.score is not None:
+        parts.append("No face was found; the score is this detector's published answer to that, not a measurement.")
+    if any(face.fallback for frame in frames for face in frame.faces):
+        parts.append("Where no face was found, the centre of the frame was judged instead.")
+    if frames_failed:
+        parts.append(f"{frames_failed} frames could not be decoded and were left out.")
+    return " ".join(parts) or None
