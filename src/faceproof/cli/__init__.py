@@ -1,1 +1,73 @@
+"""The command line: verbs that parse, call and print. Nothing is decided here, and nothing heavy is imported for --help."""
 
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+
+import typer
+
+from faceproof import __version__
+
+app = typer.Typer(
+    name="faceproof",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Says for each person in a picture or video how likely the face was swapped, re-enacted or blended, "
+    "and says plainly when it cannot tell.",
+)
+
+# Each room adds its own verbs; the order here is the order in --help.
+_ROOMS = ("scan", "faces", "detectors", "doctor", "evidence", "evaluate", "train", "serve", "ops")
+
+EXIT_SOME_FAILED = 1
+EXIT_USAGE = 2
+EXIT_FAKE_FOUND = 3
+EXIT_INTERRUPTED = 130
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"faceproof {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    del version
+
+
+for _room in _ROOMS:
+    if find_spec(f"faceproof.cli.{_room}") is not None:
+        import_module(f"faceproof.cli.{_room}").register(app)
+
+
+def main() -> None:
+    """Entry point. Errors raised on purpose become one line and a remedy on stderr; Ctrl-C leaves quietly."""
+    from faceproof.errors import FaceproofError, OptionError
+
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold bytes that the terminal's encoding lacks; that must not end a scan.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except FaceproofError as error:
+        from faceproof.cli.terminal import print_error
+
+        print_error(error.message, error.remedy)
+        sys.exit(EXIT_USAGE if isinstance(error, OptionError) else EXIT_SOME_FAILED)
+    except BrokenPipeError:
+        # The reader of a pipe went away (head, less): not our error.
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_SOME_FAILED)
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        sys.exit(EXIT_INTERRUPTED)

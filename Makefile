@@ -1,0 +1,75 @@
+# Two commands matter to a newcomer: make scan MEDIA=clip.mp4, and make test.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# A file name may hold spaces and dollars; the recipe sees it through the environment, never through make's own text.
+export MEDIA
+
+.PHONY: help scan test test-slow test-gpu lint format serve bench bench-smoke clean
+
+help:
+	@echo 'make scan MEDIA=clip.mp4   scan a picture, video or folder'
+	@echo 'make serve                 the web page on http://127.0.0.1:8000'
+	@echo 'make test                  install everything the tests need and run them'
+	@echo 'make lint                  ruff, mypy, import-linter'
+
+$(VENV)/.made:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Faceproof needs Python 3.11 or newer; set PYTHON=/path/to/python3'; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { echo 'On Debian: apt-get install python3-venv'; rm -rf $(VENV); exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@touch $@
+
+# The light core: no torch.
+$(VENV)/.core: pyproject.toml | $(VENV)/.made
+	@echo 'Installing the light core into $(VENV) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.serve: pyproject.toml | $(VENV)/.made
+	@echo 'Installing the web page and service into $(VENV) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[serve]'
+	@touch $@ $(VENV)/.core
+
+# facenet-pytorch is the tests' oracle; its own pins exclude every current torch, so it comes without them.
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.made
+	@echo 'Installing everything the tests need into $(VENV) (about 6 GB, a few minutes) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps facenet-pytorch==2.6.0
+	@touch $@ $(VENV)/.core $(VENV)/.serve
+
+scan: $(VENV)/.core
+	@test -n "$$MEDIA" || { echo 'Say what to scan: make scan MEDIA=clip.mp4'; exit 2; }
+	@mkdir -p out
+	@$(BIN)/faceproof scan --json "out/$$(basename -- "$$MEDIA").json" -- "$$MEDIA"
+
+serve: $(VENV)/.serve
+	@$(BIN)/faceproof serve
+
+test: $(VENV)/.dev
+	@scripts/test-services.sh
+	@$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadgroup
+
+test-slow: $(VENV)/.dev
+	@scripts/test-services.sh
+	@$(BIN)/python -m pytest -m slow
+
+test-gpu: $(VENV)/.dev
+	@$(BIN)/python -m pytest -m gpu
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,34 @@
+"""`faceproof doctor`: is this machine, and is every detector on it, what it claims to be?"""
+
+from __future__ import annotations
+
+import typer
+
+from faceproof.cli import EXIT_SOME_FAILED
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="doctor")(doctor)
+
+
+def doctor() -> None:
+    """Check runtimes, CPU features, every detector's weights and its known answers. Exit 1 when something is wrong."""
+    from rich.text import Text
+
+    from faceproof import diagnosis
+    from faceproof.cli.terminal import COLOURS, out_console
+    from faceproof.results import Verdict
+
+    console = out_console()
+    styles = {"ok": COLOURS[Verdict.REAL], "absent": COLOURS[Verdict.INCONCLUSIVE], "wrong": COLOURS[Verdict.FAKE]}
+    wrong = 0
+    for finding in diagnosis.examine():
+        wrong += finding.state == "wrong"
+        line = Text(f"{finding.state:<7}", style=styles[finding.state])
+        line.append(f"{finding.subject:<28} ", style="default")
+        line.append(finding.detail, style="default")
+        console.print(line, soft_wrap=True)
+        if finding.remedy:
+            console.print(Text(f"       {finding.remedy}", style="dim"), soft_wrap=True)
+    if wrong:
+        raise typer.Exit(EXIT_SOME_FAILED)

@@ -1,0 +1,211 @@
+"""`faceproof scan`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from faceproof.cli import EXIT_FAKE_FOUND, EXIT_SOME_FAILED
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from faceproof.batch import Outcome, ScanOptions
+    from faceproof.events import EventSink
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="scan")(scan)
+
+
+def scan(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Pictures, videos or folders.")],
+    detector: Annotated[
+        str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector; see `detectors list`.")
+    ] = None,
+    frames: Annotated[
+        str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.", show_default=True)
+    ] = "auto",
+    json_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Write the report as JSON; JSON Lines for several files; - is stdout."
+        ),
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write one row a file as CSV; - is stdout.")
+    ] = None,
+    fail_on_fake: Annotated[
+        bool, typer.Option("--fail-on-fake", help="Exit with 3 when any file shows signs of manipulation.")
+    ] = False,
+    faces: Annotated[
+        str, typer.Option(help="thorough, or fast: may miss small faces.", show_default=True)
+    ] = "thorough",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...", show_default=True)] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", show_default=True)] = "auto",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files scanned at the same time.")] = 1,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse pictures and frames of more pixels.", show_default=False)
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Refuse longer videos.", show_default=False)
+    ] = None,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Start a folder scan anew although a half-done one lies there.")
+    ] = False,
+) -> None:
+    """Judge pictures, videos and folders.
+
+    Exit codes: 0 done, 1 some input failed, 2 wrong usage, 3 signs of manipulation found (with --fail-on-fake).
+    """
+    from faceproof import media
+    from faceproof.batch import ScanOptions
+    from faceproof.cli.terminal import error_console, out_console, print_error, print_report, print_table
+    from faceproof.errors import OptionError
+    from faceproof.result_files import as_csv, as_json, as_json_lines, most_suspicious_first, write_whole
+    from faceproof.results import FailedInput, Report, Verdict
+
+    if precision not in ("auto", "fp32", "bf16"):
+        raise OptionError(f"--precision cannot be {precision!r}", remedy="Use auto, fp32 or bf16.")
+    if faces not in ("thorough", "fast"):
+        raise OptionError(f"--faces cannot be {faces!r}", remedy="Use thorough or fast.")
+    media.check_sampling(frames)
+    to_stdout = [name for name in (json_file, csv_file) if str(name) == "-"]
+    if len(to_stdout) > 1:
+        raise OptionError("only one of --json and --csv can be -")
+    default = media.Limits()
+    limits = media.Limits(
+        max_pixels=max_pixels or default.max_pixels,
+        max_duration=max_minutes * 60 if max_minutes else default.max_duration,
+    )
+    options = ScanOptions(detector, frames, device, precision, faces, limits)  # type: ignore[arg-type]
+    single = len(paths) == 1 and not paths[0].is_dir()
+    files = list(media.walk(paths))
+    if not files:
+        raise OptionError(f"no pictures or videos in {', '.join(map(str, paths))}", remedy="Name a file or a folder.")
+
+    target = json_file if json_file is not None and str(json_file) != "-" and not single else None
+    outcomes = _run(files, options, jobs, target, resume=not no_resume)
+    ordered = most_suspicious_first(outcomes)
+
+    if json_file is not None:
+        text = as_json(ordered[0]) if single else as_json_lines(ordered)
+        _write(json_file, text, write_whole)
+    if csv_file is not None:
+        _write(csv_file, as_csv(ordered), write_whole)
+    if target is not None:
+        _journal_path(target).unlink(missing_ok=True)
+    if not to_stdout:
+        console = out_console()
+        only = ordered[0] if single else None
+        if isinstance(only, Report):
+            print_report(console, only)
+        elif only is None:
+            print_table(console, ordered)
+    if to_stdout or single:
+        for outcome in ordered:
+            if isinstance(outcome, FailedInput):
+                print_error(f"{outcome.path}: {outcome.message}", outcome.remedy)
+    for written in (json_file, csv_file):
+        if written is not None and str(written) != "-":
+            error_console().print(f"Written: {written}")
+
+    if fail_on_fake and any(isinstance(o, Report) and o.verdict is Verdict.FAKE for o in ordered):
+        raise typer.Exit(EXIT_FAKE_FOUND)
+    if any(isinstance(outcome, FailedInput) for outcome in ordered):
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _write(path: Path, text: str, write_whole: Any) -> None:
+    if str(path) == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        write_whole(path, text)
+
+
+def _journal_path(target: Path) -> Path:
+    return target.with_name(f"{target.name}.partial")
+
+
+def _run(files: list[Path], options: ScanOptions, jobs: int, target: Path | None, *, resume: bool) -> list[Outcome]:
+    """Scan what a journal beside ``target`` does not hold yet."""
+    from faceproof.batch import scan_many
+    from faceproof.cli.terminal import error_console, one_line
+    from faceproof.judge import shown_path
+    from faceproof.result_files import Journal
+
+    journal: Journal | None = None
+    outcomes: list[Outcome] = []
+    if target is not None:
+        if not resume:
+            _journal_path(target).unlink(missing_ok=True)
+        journal = Journal(target, _settings(options))
+        known = [path for path in files if shown_path(path) in journal.done]
+        if known:
+            outcomes = [journal.done[shown_path(path)] for path in known]
+            files = [path for path in files if shown_path(path) not in journal.done]
+            error_console().print(
+                f"Going on: {len(known)} of {len(known) + len(files)} were done (--no-resume starts over)"
+            )
+    try:
+        with _progress(len(files)) as (progress, on_event):
+            task = progress.add_task("", total=len(files)) if progress is not None and len(files) > 1 else None
+            for path, outcome in scan_many(files, options, jobs=jobs, on_event=on_event):
+                outcomes.append(outcome)
+                if journal is not None:
+                    journal.add(outcome)
+                if progress is not None and task is not None:
+                    progress.update(task, advance=1, description=one_line(path.name)[:40])
+    except KeyboardInterrupt:
+        if journal is not None:
+            error_console().print(f"{len(outcomes)} results are kept; run the same command again to go on.")
+        raise
+    finally:
+        if journal is not None:
+            journal.close()
+    return outcomes
+
+
+def _settings(options: ScanOptions) -> dict[str, Any]:
+    """What a half-done scan must share with the one that continues it."""
+    from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec
+    from faceproof.detectors.spec import spec_sha256
+
+    spec = find_spec(options.detector or DEFAULT_DETECTOR).spec
+    return {"spec": spec_sha256(spec), "frames": options.frames, "faces": options.faces, "precision": options.precision}
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[tuple[Progress | None, EventSink | None]]:
+    """A bar on a terminal, silence in a pipe. For a single file it counts frames, for several it counts files."""
+    from faceproof.cli.terminal import error_console
+
+    console = error_console()
+    if not console.is_terminal:
+        yield None, None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from faceproof.events import EventName, ProgressEvent
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        if count > 1:
+            yield progress, None
+            return
+        task = progress.add_task("frames", total=None)
+
+        def show(event: ProgressEvent) -> None:
+            if event.event is EventName.FRAME_ANALYSIS_PROGRESS:
+                people = event.data.details["faces_detected_so_far"]
+                progress.update(
+                    task, completed=event.data.progress, total=event.data.total, description=f"frames, {people} faces"
+                )
+
+        yield progress, show

@@ -1,0 +1,132 @@
+"""Is everything what it claims to be? Runtimes, CPU, weights by checksum, and every detector's known answers."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from faceproof import __version__
+from faceproof.detectors.catalog import InstalledSpec, installed_specs, weights_path
+from faceproof.detectors.detector import Crop, Detector
+from faceproof.errors import FaceproofError, SpecError, WeightsError
+from faceproof.runtime import load_network
+from faceproof.runtime.cpu import computes_bf16, cpu_flags, cpu_name, usable_cores
+from faceproof.runtime.network import Precision, Runtime
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``absent`` is no fault: an optional package, a detector whose weights were never fetched."""
+
+    state: Literal["ok", "absent", "wrong"]
+    subject: str
+    detail: str
+    remedy: str = ""
+
+
+def golden_crop(asset: str, folder: Path) -> Crop:
+    """The picture a golden row speaks of: uint8 RGB ``[h, w, 3]``.
+
+    ``pattern:SEED`` is smooth noise of 256×256 px drawn here, the same on every machine; anything else is a PNG in
+    ``folder``. Raises :class:`SpecError` when there is no such picture.
+    """
+    kind, _, seed = asset.partition(":")
+    if kind == "pattern" and seed.isdigit():
+        coarse = np.random.default_rng(int(seed)).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        # Whole-number weights in plain numpy: no library's resize decides what the picture is.
+        steps = np.arange(256)
+        low, share = np.minimum(steps * 7 // 255, 6), (steps * 7) % 255
+        rows = coarse[low].astype(np.int64) * (255 - share)[:, None, None] + coarse[low + 1] * share[:, None, None]
+        both = rows[:, low] * (255 - share)[None, :, None] + rows[:, low + 1] * share[None, :, None]
+        return (both // (255 * 255)).astype(np.uint8)
+    try:
+        data = (folder / asset).read_bytes()
+    except OSError as error:
+        raise SpecError(f"the golden picture {asset} is missing") from error
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise SpecError(f"the golden picture {asset} cannot be read")
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, cheapest first."""
+    yield Finding("ok", "faceproof", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+    bf16 = "bf16" if computes_bf16() else "no bf16"
+    vector = "AVX-512" if "avx512f" in cpu_flags() else "AVX2" if "avx2" in cpu_flags() else "no AVX2"
+    yield Finding("ok", "cpu", f"{cpu_name()}, {usable_cores()} cores, {vector}, {bf16}")
+    for package in ("numpy", "opencv-python-headless", "av", "pillow", "onnxruntime", "openvino"):
+        yield _package(package)
+    try:
+        specs = list(installed_specs())
+    except SpecError as error:
+        yield Finding("wrong", "detectors", error.message, error.remedy)
+        return
+    for installed in specs:
+        yield from examine_detector(installed)
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding("ok", name, version(name))
+    except PackageNotFoundError:
+        # Scanning runs with either runtime; everything else of the core must be there.
+        if name == "openvino":
+            return Finding("absent", name, "not installed; ONNX Runtime is used", "Run `pip install openvino`.")
+        return Finding("wrong", name, "not installed", "Reinstall faceproof.")
+
+
+def examine_detector(installed: InstalledSpec) -> Iterator[Finding]:
+    """One detector: its weights' checksum, then every golden row on every runtime this machine has."""
+    spec = installed.spec
+    try:
+        path = weights_path(installed)
+    except WeightsError as error:
+        never_fetched = spec.weights.sha256 is None or not installed.has_weights
+        packaged = installed.origin == "package" and spec.weights.file is not None and spec.weights.sha256 is not None
+        state: Literal["absent", "wrong"] = "absent" if never_fetched and not packaged else "wrong"
+        yield Finding(state, spec.name, error.message, error.remedy)
+        return
+    yield Finding("ok", spec.name, f"{spec.version}, weights {str(spec.weights.sha256)[:12]}… as recorded")
+    if not spec.golden:
+        yield Finding("absent", f"{spec.name} golden", "no known answers in its spec")
+        return
+    ways: list[tuple[Runtime, Precision]] = [("onnx", "fp32"), ("openvino", "fp32")]
+    if computes_bf16():
+        ways.append(("openvino", "bf16"))
+    for runtime, precision in ways:
+        subject = f"{spec.name} {runtime} {precision}"
+        try:
+            detector = Detector(spec, load_network(path, runtime=runtime, precision=precision))
+            worst = 0.0
+            for row in spec.golden:
+                logits = detector.logits([golden_crop(row.asset, installed.source.parent)])[0]
+                logit = (
+                    float(logits[spec.output.fake_index] - logits[1 - spec.output.fake_index])
+                    if len(logits) == 2
+                    else float(logits[0])
+                )
+                # bfloat16 keeps eight bits of a number; its answers may differ by that much more.
+                allowed = row.tolerance * (5 if precision == "bf16" else 1)
+                if abs(logit - row.logit) > allowed:
+                    yield Finding(
+                        "wrong",
+                        subject,
+                        f"{row.asset}: logit {logit:.4f}, expected {row.logit:.4f} ± {allowed:g}",
+                        "Its scores cannot be trusted on this machine. Reinstall, or use another --precision.",
+                    )
+                    break
+                worst = max(worst, abs(logit - row.logit))
+            else:
+                yield Finding("ok", subject, f"{len(spec.golden)} known answers repeated (|Δlogit| ≤ {worst:.4f})")
+        except ImportError:
+            yield Finding("absent", subject, "runtime not installed")
+        except FaceproofError as error:
+            yield Finding("wrong", subject, error.message, error.remedy)

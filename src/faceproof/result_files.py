@@ -1,0 +1,170 @@
+"""Results on disk: JSON for one file, JSON Lines or CSV for many, and a half-done folder scan that can go on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from faceproof.errors import OutputError
+from faceproof.results import FailedInput, Report
+
+Outcome = Report | FailedInput
+
+CSV_COLUMNS = (
+    "path",
+    "verdict",
+    "reason",
+    "score",
+    "confidence",
+    "people",
+    "faces",
+    "frames_analyzed",
+    "frames_failed",
+    "duration",
+    "detector",
+    "detector_version",
+    "weights_sha256",
+    "error",
+    "message",
+)
+
+
+def most_suspicious_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Scored files by falling score, then those without a score, then those that failed; ties by path."""
+
+    def key(outcome: Outcome) -> tuple[int, float, str]:
+        if isinstance(outcome, FailedInput):
+            return (2, 0.0, outcome.path)
+        if outcome.score is None:
+            return (1, 0.0, outcome.media.path)
+        return (0, -outcome.score, outcome.media.path)
+
+    return sorted(outcomes, key=key)
+
+
+def csv_row(outcome: Outcome) -> dict[str, Any]:
+    """One file as the columns of :data:`CSV_COLUMNS`."""
+    if isinstance(outcome, FailedInput):
+        return {"path": outcome.path, "error": outcome.error, "message": outcome.message}
+    return {
+        "path": outcome.media.path,
+        "verdict": outcome.verdict.value,
+        "reason": outcome.reason.value if outcome.reason else "",
+        "score": "" if outcome.score is None else f"{outcome.score:.6f}",
+        "confidence": "" if outcome.confidence is None else f"{outcome.confidence:.6f}",
+        "people": len(outcome.tracks),
+        "faces": outcome.metrics.total_faces_detected,
+        "frames_analyzed": outcome.frames_analyzed,
+        "frames_failed": outcome.frames_failed,
+        "duration": "" if outcome.media.duration is None else f"{outcome.media.duration:.3f}",
+        "detector": outcome.detector.name,
+        "detector_version": outcome.detector.version,
+        "weights_sha256": outcome.detector.weights_sha256,
+    }
+
+
+def as_csv(outcomes: Iterable[Outcome]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(csv_row(outcome) for outcome in outcomes)
+    return out.getvalue()
+
+
+def as_json(outcome: Outcome) -> str:
+    return outcome.model_dump_json(indent=2) + "\n"
+
+
+def as_json_lines(outcomes: Iterable[Outcome]) -> str:
+    return "".join(outcome.model_dump_json() + "\n" for outcome in outcomes)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is either the old one or the whole new one. Raises :class:`OutputError`."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        try:
+            with fresh.open("w", encoding="utf-8", newline="") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+class Journal:
+    """The outcomes of a folder scan as they come, beside the file they will end in, so that a stopped scan can go on.
+
+    The first line names the scan's settings; a journal of other settings is not continued but started anew.
+    """
+
+    def __init__(self, target: Path, settings: dict[str, Any]) -> None:
+        self.path = target.with_name(f"{target.name}.partial")
+        self.settings = settings
+        self.done: dict[str, Outcome] = {}
+        self._read()
+        try:
+            self._file = self.path.open("a" if self.done else "w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+        if not self.done:
+            self._line(json.dumps({"settings": settings}))
+
+    def _read(self) -> None:
+        try:
+            lines = self.path.read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError):
+            return
+        try:
+            if json.loads(lines[0]).get("settings") != self.settings:
+                return
+        except (ValueError, AttributeError):
+            return
+        # What follows the last line break was cut off in mid-write and is done again.
+        for line in lines[1:-1]:
+            outcome = _parse(line)
+            if isinstance(outcome, Report):
+                self.done[outcome.media.path] = outcome
+        if self.done:
+            kept = [json.dumps({"settings": self.settings}), *(o.model_dump_json() for o in self.done.values())]
+            write_whole(self.path, "\n".join(kept) + "\n")
+
+    def add(self, outcome: Outcome) -> None:
+        self._line(outcome.model_dump_json())
+
+    def _line(self, text: str) -> None:
+        try:
+            self._file.write(text + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def discard(self) -> None:
+        """The scan is complete and its result written: the journal has served."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+def _parse(line: str) -> Outcome | None:
+    for kind in (Report, FailedInput):
+        try:
+            return kind.model_validate_json(line)
+        except ValidationError:
+            continue
+    return None
