@@ -1,1 +1,6 @@
+"""Finding faces, following them through time, and cutting them out."""
 
+from faceproof.faces.crops import batch, cut, fit, sharpness
+from faceproof.faces.mtcnn import Face, FaceDetector, detect
+
+__all__ = ["Face", "FaceDetector", "batch", "cut", "detect", "fit", "sharpness"]

@@ -1,0 +1,301 @@
+"""MTCNN: three small networks, each looking closer at what the one before it let through.
+
+The P-Net slides a 12-pixel window over every size of the frame, the R-Net judges the survivors at 24 pixels and the O-Net at
+48, and gives five landmarks. The steps, their rounding included, are those of facenet-pytorch 2.6.0, whose
+parameters the files in ``weights/`` hold; boxes are clipped to the frame, and frames without room for a face are fine.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from faceproof.errors import OptionError
+from faceproof.faces.boxes import correct, square, suppress, suppress_nested
+from faceproof.faces.pyramid import STEP, WINDOW, Image, Layout, paint, plan
+from faceproof.runtime.network import Network, Precision, Runtime, load_network
+
+WEIGHTS = Path(__file__).parent / "weights"
+Mode = Literal["thorough", "fast"]
+Floats = npt.NDArray[np.float32]
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """A face in a frame.
+
+    Attributes
+    ----------
+    box: x0, y0, x1, y1 in frame pixels, clipped to the frame.
+    score: the O-Net's probability that this is a face.
+    landmarks: float32 ``[5, 2]``, x and y in frame pixels: left eye, right eye, nose, left and right corner of the mouth,
+        left and right as the viewer sees them. They may lie outside the frame.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: Floats
+
+    @property
+    def side(self) -> float:
+        """The longer side of the box in pixels."""
+        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+
+class FaceDetector:
+    """Finds faces.
+
+    Parameters
+    ----------
+    thresholds: least probability to pass the P-, R- and O-Net.
+    min_face: side of the smallest face looked for, in pixels of the frame as it is searched (after ``scale``).
+    factor: ratio of neighbouring sizes in the pyramid.
+    scale: share of the frame's size at which it is searched. ``"auto"`` goes by the frame's size and the mode.
+    mode: ``"thorough"`` finds what facenet-pytorch finds; ``"fast"`` may miss faces under about 1/30 of the longer side.
+    threads: cores to use; by default all that this process may use.
+
+    One instance may be shared between threads; it serves them one after another. The networks load at the first call.
+    """
+
+    def __init__(
+        self,
+        *,
+        thresholds: Sequence[float] = (0.7, 0.8, 0.8),
+        min_face: float = 20,
+        factor: float = 0.709,
+        scale: Literal["auto"] | float = "auto",
+        mode: Mode = "thorough",
+        threads: int | None = None,
+        runtime: Runtime = "auto",
+        precision: Precision | None = None,
+    ) -> None:
+        if len(thresholds) != 3 or not all(0 <= value <= 1 for value in thresholds):
+            raise OptionError("face thresholds must be three numbers from 0 to 1")
+        if not min_face >= WINDOW:
+            raise OptionError(f"the smallest face must have at least {WINDOW} pixels")
+        if not 0 < factor < 1:
+            raise OptionError("the pyramid's factor must lie between 0 and 1")
+        if scale != "auto" and not 0 < scale <= 4:
+            raise OptionError("the detection scale must be auto or a number above 0, up to 4")
+        if mode not in ("thorough", "fast"):
+            raise OptionError(f"unknown face detection mode {mode!r}", remedy="Use thorough or fast.")
+        self.thresholds = (float(thresholds[0]), float(thresholds[1]), float(thresholds[2]))
+        self.min_face = float(min_face)
+        self.factor = float(factor)
+        self.scale = scale
+        self.mode = mode
+        self.threads = threads
+        self._runtime = runtime
+        self._precision: Precision = precision or ("auto" if mode == "fast" else "fp32")
+        self._networks: tuple[Network, Network, Network] | None = None
+        self._lock = threading.Lock()
+
+    def detect(self, image: Image) -> list[Face]:
+        """Faces in a uint8 RGB frame ``[H, W, 3]`` (or grey ``[H, W]``), the largest first."""
+        image = _as_rgb(image)
+        height, width = image.shape[:2]
+        if width == 0 or height == 0:
+            return []
+        share = self._share(width, height)
+        size = int(width * share), int(height * share)
+        if min(size) * WINDOW < WINDOW * self.min_face:
+            return []
+        searched = image if size == (width, height) else _shrink(image, size)
+        with self._lock:
+            networks = self._load()
+            boxes, scores, points = self._cascade(searched, networks)
+        return _faces(boxes / np.float32(share), scores, points / np.float32(share), width, height)
+
+    def _share(self, width: int, height: int) -> float:
+        if self.scale != "auto":
+            return float(self.scale)
+        longest = max(width, height)
+        return min(1.0, (1920 if self.mode == "thorough" else 960) / longest)
+
+    def _load(self) -> tuple[Network, Network, Network]:
+        if self._networks is None:
+            pnet, rnet, onet = (
+                load_network(
+                    WEIGHTS / f"{name}.onnx",
+                    runtime=self._runtime,
+                    device="cpu",
+                    precision=self._precision,
+                    threads=self.threads,
+                )
+                for name in ("pnet", "rnet", "onet")
+            )
+            self._networks = pnet, rnet, onet
+        return self._networks
+
+    def _cascade(self, image: Image, networks: tuple[Network, Network, Network]) -> tuple[Floats, Floats, Floats]:
+        pnet, rnet, onet = networks
+        boxes, scores, shifts = _propose(image, pnet, self.min_face, self.factor, self.thresholds[0])
+        kept = suppress(boxes, scores, 0.7)
+        boxes, shifts = boxes[kept], shifts[kept]
+        sides = boxes[:, 2:] - boxes[:, :2]
+        boxes = square(boxes + shifts * np.concatenate([sides, sides], axis=1))
+
+        boxes, scores, shifts, _ = _judge(image, boxes, rnet, 24, self.thresholds[1])
+        kept = suppress(boxes, scores, 0.7)
+        boxes = square(correct(boxes[kept], shifts[kept]))
+
+        boxes, scores, shifts, marks = _judge(image, boxes, onet, 48, self.thresholds[2])
+        sides = boxes[:, 2:] - boxes[:, :2] + 1
+        points = marks.reshape(-1, 2, 5).transpose(0, 2, 1) * sides[:, None, :] + boxes[:, None, :2] - 1
+        boxes = correct(boxes, shifts)
+        kept = suppress_nested(boxes, scores, 0.7)
+        return boxes[kept], scores[kept], points[kept]
+
+
+def detect(
+    image: Image,
+    *,
+    thresholds: Sequence[float] = (0.7, 0.8, 0.8),
+    min_face: float = 20,
+    factor: float = 0.709,
+    scale: Literal["auto"] | float = "auto",
+    mode: Mode = "thorough",
+    threads: int | None = None,
+) -> list[Face]:
+    """Faces in a uint8 RGB frame, the largest first. See :class:`FaceDetector`; networks are kept between calls."""
+    return _detector(tuple(thresholds), min_face, factor, scale, mode, threads).detect(image)
+
+
+@lru_cache(maxsize=4)
+def _detector(
+    thresholds: tuple[float, ...],
+    min_face: float,
+    factor: float,
+    scale: Literal["auto"] | float,
+    mode: Mode,
+    threads: int | None,
+) -> FaceDetector:
+    return FaceDetector(
+        thresholds=thresholds, min_face=min_face, factor=factor, scale=scale, mode=mode, threads=threads
+    )
+
+
+def _propose(
+    image: Image, pnet: Network, min_face: float, factor: float, threshold: float
+) -> tuple[Floats, Floats, Floats]:
+    """Windows that the P-Net takes for faces: boxes, probabilities and corrections in shares of the side."""
+    layout = plan(image.shape[1], image.shape[0], min_face, factor)
+    canvas = paint(image, layout)
+    found = []
+    for top in layout.strips():
+        outputs = pnet.run(_planes(canvas[None, top : top + layout.strip]))
+        prob, bbreg = outputs["prob"][0, 0], outputs["bbreg"][0]
+        y, x = np.nonzero(prob >= threshold)
+        found.append((x, y + top // STEP, prob[y, x], bbreg[:, y, x].T))
+    if not found:
+        return np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 4), np.float32)
+    columns, rows = (np.concatenate([part[axis] for part in found]) for axis in (0, 1))
+    scores = np.concatenate([part[2] for part in found])
+    shifts = np.concatenate([part[3] for part in found])
+    return _per_level(layout, columns, rows, scores, shifts)
+
+
+def _per_level(
+    layout: Layout, columns: npt.NDArray[np.intp], rows: npt.NDArray[np.intp], scores: Floats, shifts: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """From canvas cells to boxes in the frame, thinned out within each level. Windows across two tiles drop out here."""
+    keep_boxes, keep_scores, keep_shifts = [], [], []
+    for index, level in enumerate(layout.levels):
+        cells = []
+        for tile in layout.tiles:
+            if tile.level != index:
+                continue
+            across, down = tile.cells
+            x, y = columns - tile.x // STEP, rows - tile.y // STEP
+            inside = np.flatnonzero((x >= 0) & (x < across) & (y >= 0) & (y < down))
+            cells.append((x[inside] + tile.left // STEP, y[inside], inside))
+        x, y, which = (np.concatenate([part[axis] for part in cells]) for axis in (0, 1, 2))
+        corner = np.stack([x, y], axis=1).astype(np.float32) * STEP
+        scale = np.float32(level.scale)
+        boxes = np.concatenate([np.floor((corner + 1) / scale), np.floor((corner + WINDOW) / scale)], axis=1)
+        kept = suppress(boxes, scores[which], 0.5)
+        keep_boxes.append(boxes[kept])
+        keep_scores.append(scores[which][kept])
+        keep_shifts.append(shifts[which][kept])
+    return np.concatenate(keep_boxes), np.concatenate(keep_scores), np.concatenate(keep_shifts)
+
+
+def _judge(
+    image: Image, boxes: Floats, network: Network, size: int, threshold: float
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """What the network says of each box: the boxes above the threshold, probabilities, corrections and landmarks."""
+    height, width = image.shape[:2]
+    edges = np.trunc(boxes).astype(np.int64)
+    low = np.maximum(edges[:, :2], 1) - 1
+    high = np.minimum(edges[:, 2:], (width, height))
+    usable = np.flatnonzero((high > low).all(axis=1))
+    boxes, low, high = boxes[usable], low[usable], high[usable]
+    crops = np.empty((len(boxes), size, size, 3), dtype=np.uint8)
+    for crop, (x0, y0), (x1, y1) in zip(crops, low.tolist(), high.tolist(), strict=True):
+        enlarge = x1 - x0 < size or y1 - y0 < size
+        cv2.resize(
+            image[y0:y1, x0:x1], (size, size), crop, interpolation=cv2.INTER_LINEAR if enlarge else cv2.INTER_AREA
+        )
+    prob = np.empty(len(boxes), np.float32)
+    shifts = np.empty((len(boxes), 4), np.float32)
+    marks = np.empty((len(boxes), 10), np.float32)
+    for start in range(0, len(boxes), _BATCH):
+        part = _planes(crops[start : start + _BATCH])
+        outputs = network.run(_fill(part))
+        end = start + len(part)
+        prob[start:end] = outputs["prob"][: len(part), 0]
+        shifts[start:end] = outputs["bbreg"][: len(part)]
+        if "landmarks" in outputs:
+            marks[start:end] = outputs["landmarks"][: len(part)]
+    passed = prob > threshold
+    return boxes[passed], prob[passed], shifts[passed], marks[passed]
+
+
+def _fill(batch: Floats) -> Floats:
+    """Round the batch up to a power of two, so that an engine meets few shapes."""
+    count = 1 << (len(batch) - 1).bit_length()
+    if count == len(batch):
+        return batch
+    return np.concatenate([batch, np.zeros((count - len(batch), *batch.shape[1:]), np.float32)])
+
+
+def _planes(pixels: Image) -> Floats:
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def _faces(boxes: Floats, scores: Floats, points: Floats, width: int, height: int) -> list[Face]:
+    clipped = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+    areas = np.prod(clipped[:, 2:] - clipped[:, :2], axis=1)
+    return [
+        Face(
+            (float(clipped[i, 0]), float(clipped[i, 1]), float(clipped[i, 2]), float(clipped[i, 3])),
+            float(scores[i]),
+            np.ascontiguousarray(points[i], dtype=np.float32),
+        )
+        for i in np.argsort(-areas, kind="stable")
+        if areas[i] > 0
+    ]
+
+
+def _shrink(image: Image, size: tuple[int, int]) -> Image:
+    kernel = cv2.INTER_AREA if size[0] < image.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=kernel), dtype=np.uint8)
+
+
+def _as_rgb(image: Image) -> Image:
+    if image.dtype != np.uint8:
+        raise ValueError(f"a frame is uint8, not {image.dtype}")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise ValueError(f"a frame has shape [H, W, 3] or [H, W], not {image.shape}")
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))

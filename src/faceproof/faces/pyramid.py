@@ -1,0 +1,144 @@
+"""All sizes of a frame side by side on one canvas, so that the P-Net looks at every size in a few equal requests.
+
+The P-Net sees windows of 12 pixels with a step of 2. A level of the pyramid shows faces of one size at 12 pixels. Levels
+are packed on a canvas, and the canvas is cut into horizontal strips of one shape, which overlap by the 10 pixels that two
+neighbouring rows of windows share: a cell's value never depends on where a strip begins. So there is one
+request shape per frame size, and memory grows with the strip, not with the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+WINDOW = 12
+STEP = 2
+SHARED = WINDOW - STEP
+_STRIP_PIXELS = 300_000
+_WIDEST = 2048
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One size of the frame: ``scale`` is level pixels per frame pixel."""
+
+    scale: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A column range of a level (nearly always all of it) and its place on the canvas."""
+
+    level: int
+    left: int
+    width: int
+    height: int
+    x: int
+    y: int
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Columns and rows of windows; an odd last pixel makes one window more, as the network's pooling rounds up."""
+        return _cells(self.width), _cells(self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything goes for one frame size."""
+
+    levels: tuple[Level, ...]
+    tiles: tuple[Tile, ...]
+    width: int
+    height: int
+    strip: int
+
+    def strips(self) -> Iterator[int]:
+        """First pixel row of each strip; the last one is moved up to end with the canvas."""
+        top = 0
+        while top + self.strip < self.height:
+            yield top
+            top += self.strip - SHARED
+        yield self.height - self.strip
+
+
+@lru_cache(maxsize=64)
+def plan(width: int, height: int, min_face: float, factor: float) -> Layout:
+    """Levels as in the published cascade: the first shows ``min_face`` at 12 pixels, each next is ``factor`` smaller."""
+    levels = []
+    scale = WINDOW / min_face
+    shorter = min(width, height) * scale
+    while shorter >= WINDOW:
+        levels.append(Level(scale, int(width * scale + 1), int(height * scale + 1)))
+        scale *= factor
+        shorter *= factor
+    pieces = [(index, left, span, level.height) for index, level in enumerate(levels) for left, span in _columns(level)]
+    if not pieces:
+        return Layout((), (), 0, 0, 0)
+    canvas_width = _round_up(max(span for _, _, span, _ in pieces), 64)
+    tiles, used = _pack(pieces, canvas_width)
+    strip = max(_round_up(_STRIP_PIXELS // canvas_width, 32), 4 * WINDOW)
+    canvas_height = _round_up(used, 32) if used <= strip else used
+    return Layout(tuple(levels), tuple(tiles), canvas_width, canvas_height, min(strip, canvas_height))
+
+
+def paint(image: Image, layout: Layout) -> Image:
+    """The canvas: uint8 RGB. Each level is resized from the one before it, which costs a fraction of resizing each from
+    the frame."""
+    canvas = np.zeros((layout.height, layout.width, 3), dtype=np.uint8)
+    place = 0
+    source = image
+    for index, level in enumerate(layout.levels):
+        source = cv2.resize(source, (level.width, level.height), interpolation=cv2.INTER_AREA)
+        while place < len(layout.tiles) and layout.tiles[place].level == index:
+            tile = layout.tiles[place]
+            spot = canvas[tile.y : tile.y + _even(tile.height), tile.x : tile.x + _even(tile.width)]
+            spot[: tile.height, : tile.width] = source[:, tile.left : tile.left + tile.width]
+            # The window over an odd edge pools one pixel beyond it.
+            spot[tile.height :, : tile.width] = spot[tile.height - 1 : tile.height, : tile.width]
+            spot[:, tile.width :] = spot[:, tile.width - 1 : tile.width]
+            place += 1
+    return canvas
+
+
+def _columns(level: Level) -> Iterator[tuple[int, int]]:
+    left = 0
+    while level.width - left > _WIDEST:
+        yield left, _WIDEST
+        left += _WIDEST - SHARED
+    yield left, level.width - left
+
+
+def _pack(pieces: list[tuple[int, int, int, int]], canvas_width: int) -> tuple[list[Tile], int]:
+    """Each piece goes to the lowest place where it fits, the leftmost of those. The skyline counts pairs of pixels, so
+    every tile begins on an even one and its windows fall on the network's own steps."""
+    skyline = np.zeros(canvas_width // 2, dtype=np.int64)
+    tiles = []
+    for index, left, width, height in pieces:
+        span = _even(width) // 2
+        windows = np.lib.stride_tricks.sliding_window_view(skyline, span).max(axis=1)
+        start = int(windows.argmin())
+        y = int(windows[start])
+        skyline[start : start + span] = y + _even(height)
+        tiles.append(Tile(index, left, width, height, 2 * start, y))
+    return tiles, int(skyline.max())
+
+
+def _cells(pixels: int) -> int:
+    return max(0, (pixels - SHARED + 1) // STEP)
+
+
+def _even(pixels: int) -> int:
+    return pixels + pixels % 2
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
