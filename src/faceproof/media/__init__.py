@@ -1,0 +1,153 @@
+"""The only place that opens untrusted media: what a file is, and its frames one after another.
+
+``probe`` says what a file is; ``read_frames`` streams its frames, upright and in RGB, in the order in which
+they are shown. A frame is handed out and forgotten: memory does not grow with the length of a video.
+
+What the pixels are
+-------------------
+- Pictures: 8-bit RGB as stored, turned and mirrored as EXIF says, the first frame of an animation. Deeper grey
+  is scaled to 8 bits, CMYK goes through its embedded profile where it has one; RGB profiles are not applied,
+  as the published detectors never applied them. Where a picture is transparent it is laid over mid-grey.
+- Videos: turned and mirrored as the display matrix says. Pixels stay as stored when they are not square
+  (anamorphic video) and when a stream changes its size half-way. The colours are those FFmpeg and OpenCV give.
+
+What is refused
+---------------
+Whatever is not a regular file, and every container not named in ``videos.CONTAINERS``: a playlist, a
+concatenation script or an image sequence could make the demuxer open other files or addresses. File names are
+never given to FFmpeg at all, so none can be read as a protocol or a pattern. What a file is follows from its
+first bytes, never from its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from faceproof.media import pictures, videos
+from faceproof.media.facts import DecodeStats, Frame, Limits, MediaInfo, Timeline
+from faceproof.media.files import EXTENSIONS, is_media_name, open_regular, sha256_of, walk
+from faceproof.media.sampling import Sampling, parse_sampling
+
+__all__ = [
+    "EXTENSIONS",
+    "DecodeStats",
+    "Frame",
+    "Limits",
+    "MediaInfo",
+    "is_media_name",
+    "parse_sampling",
+    "probe",
+    "read_frames",
+    "walk",
+]
+
+_DEFAULT_LIMITS = Limits()
+
+
+def probe(path: str | os.PathLike[str], *, limits: Limits = _DEFAULT_LIMITS) -> MediaInfo:
+    """Say what a file is, without keeping or scoring anything.
+
+    The packets of a video are counted by walking through them, because containers lie about their number;
+    one frame is decoded to learn which way is up.
+
+    Raises
+    ------
+    MediaError: the subclass says why the file cannot be judged as media.
+    """
+    path = Path(path)
+    with open_regular(path, max_bytes=limits.max_bytes) as file:
+        digest = sha256_of(file, path)
+        size = os.fstat(file.fileno()).st_size
+        picture = pictures.survey(file, path, limits)
+        if picture is not None:
+            return MediaInfo(
+                path=path,
+                sha256=digest,
+                kind="image",
+                width=picture.width,
+                height=picture.height,
+                fps=None,
+                duration=None,
+                frame_count=1,
+                codec=picture.codec,
+                container=picture.codec,
+                bit_rate=None,
+                size_bytes=size,
+                rotation=picture.rotation,
+            )
+        video = videos.survey(file, path, limits)
+        return MediaInfo(
+            path=path,
+            sha256=digest,
+            kind="video",
+            width=video.width,
+            height=video.height,
+            fps=video.fps,
+            duration=video.duration,
+            frame_count=len(video.timeline.ticks) + video.timeline.missing,
+            codec=video.codec,
+            container=video.container,
+            bit_rate=video.bit_rate,
+            size_bytes=size,
+            rotation=video.rotation,
+            timeline=video.timeline,
+        )
+
+
+def read_frames(
+    source: str | os.PathLike[str] | MediaInfo,
+    sampling: str | Sequence[int] = "all",
+    *,
+    limits: Limits = _DEFAULT_LIMITS,
+    stats: DecodeStats | None = None,
+) -> Iterator[Frame]:
+    """Stream the frames asked for, in the order in which they are shown.
+
+    Parameters
+    ----------
+    source: a path, or what ``probe`` said of it (saves one walk through the packets).
+    sampling: ``"all"``; ``"N"``, N frames evenly spaced from the first to the last, each once when the video
+        has fewer; ``"every:K"``, frames 0, K, 2K, ...; or the indices themselves. Where a frame asked for by
+        rule does not decode, the next one that does stands in for it, and the last one that decodes stands in
+        for those after it. Indices given one by one are exact: those that do not decode are left out.
+    stats: set to zero when reading starts, then kept up to date; frames between the wanted ones count too.
+
+    Raises
+    ------
+    OptionError: the sampling makes no sense (at once, before anything is opened).
+    MediaError: the file cannot be opened, or nothing in it decodes (at the first frame).
+    """
+    return _read(source, parse_sampling(sampling), limits, DecodeStats() if stats is None else stats)
+
+
+def _read(
+    source: str | os.PathLike[str] | MediaInfo, sampling: Sampling, limits: Limits, stats: DecodeStats
+) -> Iterator[Frame]:
+    stats.frames_decoded = stats.frames_failed = 0
+    path = source.path if isinstance(source, MediaInfo) else Path(source)
+    with open_regular(path, max_bytes=limits.max_bytes) as file:
+        if pictures.survey(file, path, limits) is not None:
+            yield from _read_picture(file, path, sampling, limits, stats)
+            return
+        timeline = _known_timeline(source, file) or videos.survey(file, path, limits).timeline
+        yield from videos.read(file, path, timeline, sampling, limits, stats)
+
+
+def _read_picture(
+    file: BinaryIO, path: Path, sampling: Sampling, limits: Limits, stats: DecodeStats
+) -> Iterator[Frame]:
+    if not sampling.indices(1):
+        return
+    stats.frames_failed = 1
+    image = pictures.load(file, path, limits)
+    stats.frames_decoded, stats.frames_failed = 1, 0
+    yield Frame(index=0, time=0.0, image=image)
+
+
+def _known_timeline(source: object, file: BinaryIO) -> Timeline | None:
+    if not isinstance(source, MediaInfo) or os.fstat(file.fileno()).st_size != source.size_bytes:
+        return None  # never probed, or changed since
+    return source.timeline

@@ -1,0 +1,103 @@
+"""The words of the media room: limits, what a file is, a frame, and how decoding went."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What Faceproof agrees to open.
+
+    max_pixels: of one frame or picture, width x height.
+    max_duration: of a video, in seconds.
+    max_bytes: of the file; None for no cap.
+    """
+
+    max_pixels: int = 100_000_000
+    max_duration: float = 4 * 3600.0
+    max_bytes: int | None = None
+
+    @property
+    def max_frames(self) -> int:
+        """A cap that follows from the duration, for videos whose timestamps lie."""
+        return int(self.max_duration * 1000) + 1
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When each frame of a video is shown, as far as its packets are in the file.
+
+    ticks: presentation times in ``time_base``, ascending (int64).
+    by_position: the timestamps of single frames cannot be trusted (AVI, raw streams): count frames instead.
+    missing: frames the container promises that lie beyond the end of the file.
+    """
+
+    ticks: array[int]
+    time_base: Fraction
+    by_position: bool
+    missing: int = 0
+
+    def time(self, index: int) -> float:
+        """Seconds since the first frame."""
+        return float((self.ticks[index] - self.ticks[0]) * self.time_base)
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file is.
+
+    width, height: of the upright picture, after ``rotation``.
+    fps: average frames a second, exact; None for pictures and where nothing tells.
+    duration: in seconds, from the first frame to the end of the last.
+    frame_count: frames the file promises, those beyond a cut-off end included; 1 for a picture.
+    rotation: degrees clockwise by which the stored picture was turned (0, 90, 180, 270).
+    """
+
+    path: Path
+    sha256: str
+    kind: Literal["image", "video"]
+    width: int
+    height: int
+    fps: Fraction | None
+    duration: float | None
+    frame_count: int | None
+    codec: str
+    container: str
+    bit_rate: int | None
+    size_bytes: int
+    rotation: int
+    timeline: Timeline | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame, upright.
+
+    index: its place in the order of showing, from 0; frames that did not decode keep their place.
+    time: seconds since the first frame.
+    image: uint8 [H, W, 3], RGB, C-contiguous; nobody else holds it.
+    """
+
+    index: int
+    time: float
+    image: NDArray[np.uint8]
+
+
+@dataclass
+class DecodeStats:
+    """How decoding went, up to the last frame asked for.
+
+    frames_decoded: frames that came out whole.
+    frames_failed: frames the file promised that did not decode, came out damaged or were cut off.
+    """
+
+    frames_decoded: int = 0
+    frames_failed: int = 0

@@ -1,0 +1,467 @@
+"""Videos, through PyAV: one walk to count, then forward decoding with conversion of the wanted frames only."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from faceproof.errors import (
+    MediaCorruptError,
+    MediaEmptyError,
+    MediaError,
+    MediaLimitError,
+    MediaUnsupportedError,
+    NoVideoStreamError,
+)
+from faceproof.media.facts import DecodeStats, Frame, Limits, Timeline
+from faceproof.media.files import shown
+from faceproof.media.sampling import Sampling
+
+# Demuxers that read nothing but the file they are given. Those for sound are here so that a sound file is told
+# apart from an unknown one.
+CONTAINERS = (
+    "mov",
+    "matroska",
+    "avi",
+    "mpegts",
+    "mpeg",
+    "mpegvideo",
+    "m4v",
+    "h264",
+    "hevc",
+    "flv",
+    "asf",
+    "ogg",
+    "ivf",
+    "mp3",
+    "aac",
+    "flac",
+    "wav",
+    "aiff",
+    "amr",
+)
+# Decoders for what cameras, editors and web sites write; the hundreds of others are attack surface.
+CODECS = frozenset(
+    {"h264", "hevc", "vvc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "vp6", "vp6f", "vp6a"}
+    | {"mpeg4", "mpeg1video", "mpeg2video", "mpegvideo", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "h263", "h263p", "flv"}
+    | {"wmv1", "wmv2", "wmv3", "vc1", "theora", "mjpeg", "prores", "dnxhd", "dvvideo", "ffv1", "huffyuv", "ffvhuff"}
+    | {"utvideo", "rawvideo", "png", "qtrle", "svq1", "svq3", "cinepak"}
+)
+_OPTIONS = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"}
+
+# First bytes of containers: a file that has them but does not open is damaged, not unknown.
+_MARKS: tuple[tuple[int, bytes], ...] = (
+    (4, b"ftyp"),
+    (4, b"moov"),
+    (4, b"mdat"),
+    (4, b"wide"),
+    (0, b"\x1a\x45\xdf\xa3"),
+    (8, b"AVI "),
+    (0, b"FLV\x01"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+    (0, b"OggS"),
+    (0, b"\x00\x00\x01\xba"),
+)
+
+_MAX_READ_ERRORS = 64  # in a row, without a packet between them
+_MAX_OPENING_PACKETS = 300  # to look through for a first whole frame
+_MAX_THREADS = 8  # every thread holds a frame of its own
+_UNTHREADED = frozenset({"mpeg4", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "h263", "h263p", "flv", "wmv1", "wmv2"})
+
+
+@dataclass(frozen=True)
+class VideoSurvey:
+    width: int
+    height: int
+    rotation: int
+    fps: Fraction | None
+    duration: float
+    codec: str
+    container: str
+    bit_rate: int | None
+    timeline: Timeline
+
+
+def survey(file: BinaryIO, path: Path, limits: Limits) -> VideoSurvey:
+    """Walk through all packets and decode up to the first whole frame."""
+    with _opened(file, path) as container:
+        stream = _video_stream(container, path)
+        _check_pixels(stream.width, stream.height, path, limits)
+        declared = float(container.duration / av.time_base) if container.duration else 0.0
+        if declared > limits.max_duration and _tells_duration(container):
+            raise _too_long(path, declared, limits)
+        timeline, first = _walk(container, stream, path, limits)
+        size = os.fstat(file.fileno()).st_size
+        fps = _fps(stream)
+        if _cut_off(file, size):
+            timeline = replace(timeline, missing=_missing(container, stream, timeline, size, declared, fps))
+        if not timeline.ticks:
+            if timeline.missing:
+                raise MediaCorruptError(f"{shown(path)} is cut off before its first frame")
+            raise MediaEmptyError(f"the video {shown(path)} has no frames")
+        if first is None:
+            raise MediaCorruptError(f"none of the first frames of {shown(path)} decodes")
+        _check_pixels(first.width, first.height, path, limits)
+        matrix = _matrix(first)
+        width, height = (first.height, first.width) if _lies_down(matrix) else (first.width, first.height)
+        last = len(timeline.ticks) - 1
+        shown_for = timeline.time(last) + (float(1 / fps) if fps else 0.0)
+        return VideoSurvey(
+            width=width,
+            height=height,
+            rotation=_rotation(matrix),
+            fps=fps,
+            duration=max(shown_for, declared) if timeline.missing else shown_for,
+            codec=str(stream.codec_context.codec.canonical_name),
+            container=str(container.format.name),
+            bit_rate=int(stream.bit_rate or container.bit_rate or 0) or None,
+            timeline=timeline,
+        )
+
+
+def read(
+    file: BinaryIO, path: Path, timeline: Timeline, sampling: Sampling, limits: Limits, stats: DecodeStats
+) -> Iterator[Frame]:
+    """Decode forward and convert the wanted frames; see ``faceproof.media.read_frames`` for the rules."""
+    total = len(timeline.ticks)
+    wanted = sampling.indices(total)
+    if not wanted:
+        return
+    with _opened(file, path) as container:
+        stream = _video_stream(container, path)
+        _check_pixels(stream.width, stream.height, path, limits)
+        to_rgb = _Converter(path)
+
+        def convert(index: int, picture: Any) -> Frame:
+            _check_pixels(picture.width, picture.height, path, limits)
+            return Frame(index=index, time=timeline.time(min(index, total - 1)), image=to_rgb(picture))
+
+        place = 0  # in wanted
+        index = -1
+        spare: Any = None  # the last decoded frame, while it has not been handed out
+        for index, picture in _decoded(container, stream, timeline):
+            stats.frames_decoded += 1
+            stats.frames_failed = max(0, index + 1 - stats.frames_decoded)
+            spare = picture
+            if sampling.exact:
+                while place < len(wanted) and wanted[place] < index:
+                    place += 1
+            if place < len(wanted) and wanted[place] <= index:
+                spare = None
+                yield convert(index, picture)
+                while place < len(wanted) and wanted[place] <= index:
+                    place += 1
+            if place == len(wanted):
+                break
+        if place < len(wanted) or wanted[-1] >= total - 1:  # read to the end
+            stats.frames_failed = max(0, total + timeline.missing - stats.frames_decoded)
+        if stats.frames_decoded == 0:
+            raise MediaCorruptError(f"none of the {total + timeline.missing} frames of {shown(path)} decodes")
+        if place < len(wanted) and spare is not None and not sampling.exact:
+            yield convert(index, spare)
+
+
+# -- opening ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(file: BinaryIO, path: Path) -> Iterator[Any]:
+    """A container over an open file. FFmpeg never sees the name, only the bytes."""
+    file.seek(0)
+    head = file.read(16)
+    file.seek(0)
+    try:
+        container = av.open(
+            _Nameless(file), "r", container_options=_OPTIONS, metadata_errors="replace", buffer_size=1 << 16
+        )
+    except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
+        raise _why_not_opened(path, head, error) from error
+    try:
+        if not container.streams and _is_marked(head):
+            raise _damaged(path)
+        yield container
+    finally:
+        container.close()
+
+
+class _Nameless:
+    """The part of a file that PyAV needs, without the name that FFmpeg would draw conclusions from."""
+
+    name = ""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.seek = file.seek
+        self.tell = file.tell
+
+
+def _is_marked(head: bytes) -> bool:
+    return any(head[at : at + len(mark)] == mark for at, mark in _MARKS)
+
+
+def _why_not_opened(path: Path, head: bytes, error: Exception) -> MediaError:
+    if _is_marked(head):
+        return _damaged(path)
+    return MediaUnsupportedError(f"{shown(path)} is not a picture or a video that Faceproof can open")
+
+
+def _damaged(path: Path) -> MediaCorruptError:
+    return MediaCorruptError(
+        f"{shown(path)} begins like a video, but its index or its headers are missing or damaged",
+        remedy="Fetch the file again; a recording that was interrupted can sometimes be repaired with untrunc.",
+    )
+
+
+def _video_stream(container: Any, path: Path) -> Any:
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    moving = [s for s in streams if not s.disposition & Disposition.timed_thumbnails] or streams
+    if not moving:
+        raise NoVideoStreamError(f"{shown(path)} has no video stream")
+    best = container.streams.best("video")
+    stream = next((s for s in moving if best is not None and s.index == best.index), moving[0])
+    context = stream.codec_context
+    if context is None or context.codec.name not in CODECS:
+        name = "an unknown codec" if context is None else f"the codec {context.codec.name}"
+        raise MediaUnsupportedError(f"{shown(path)} uses {name}, which Faceproof does not decode")
+    context.thread_type = "AUTO"
+    # MPEG-4's frame threads now and then hand a damaged frame out before they have marked it as such.
+    context.thread_count = 1 if context.codec.name in _UNTHREADED else min(_MAX_THREADS, (os.cpu_count() or 1) + 1)
+    return stream
+
+
+def _check_pixels(width: int, height: int, path: Path, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise MediaLimitError(f"{shown(path)} has {width}x{height} pixels, over the limit of {limits.max_pixels}")
+
+
+def _too_long(path: Path, seconds: float, limits: Limits) -> MediaLimitError:
+    return MediaLimitError(f"{shown(path)} lasts {seconds:.0f} s, over the limit of {limits.max_duration:g} s")
+
+
+def _tells_duration(container: Any) -> bool:
+    """Whether the container stores its duration; of the others FFmpeg guesses it from the bit rate."""
+    return str(container.format.name).split(",")[0] in ("mov", "matroska", "avi", "flv", "asf")
+
+
+def _fps(stream: Any) -> Fraction | None:
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate is not None and 0 < rate <= 1000:
+            return Fraction(rate)
+    return None
+
+
+# -- counting ---------------------------------------------------------------------------------------------------
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """All packets of a stream, the empty one that flushes the decoder last. Damage between packets is stepped over."""
+    errors = 0
+    while True:
+        try:
+            for packet in container.demux(stream):
+                errors = 0
+                yield packet
+        except (av.FFmpegError, OSError):
+            errors += 1
+            if errors < _MAX_READ_ERRORS:
+                continue
+        return
+
+
+def _is_shown(codec: str, packet: Any) -> bool:
+    """Whether a packet holds a frame that is shown, by what the container and the codec's first byte say."""
+    if not packet.size or packet.is_discard:
+        return False
+    return codec != "vp8" or bool(bytes(memoryview(packet)[:1])[0] & 0x10)
+
+
+def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Timeline, Any]:
+    codec = str(stream.codec_context.codec.canonical_name)
+    time_base = Fraction(stream.time_base) if stream.time_base else Fraction(1, 1000)
+    shows, decodes = array("q"), array("q")
+    unknown = False
+    first: Any = None
+    tried = 0
+    for packet in _packets(container, stream):
+        if first is None and tried < _MAX_OPENING_PACKETS:
+            tried += 1
+            first = _first_whole(stream, packet)
+        if not _is_shown(codec, packet):
+            continue
+        unknown = unknown or packet.pts is None
+        shows.append(packet.pts if packet.pts is not None else 0)
+        decodes.append(packet.dts if packet.dts is not None else 0)
+        if len(shows) > limits.max_frames:
+            raise _too_long(path, len(shows) / 1000, limits)
+        if not unknown and (shows[-1] - shows[0]) * time_base > limits.max_duration:
+            raise _too_long(path, float((shows[-1] - shows[0]) * time_base), limits)
+    # AVI stores no presentation times: frames come out in the order of showing, each in the slot of a decoding time.
+    by_position = unknown or container.format.name == "avi"
+    ticks = decodes if by_position else shows
+    if by_position and len(set(ticks)) < len(ticks):
+        time_base = 1 / (_fps(stream) or Fraction(25))
+        ticks = array("q", range(len(ticks)))
+    return Timeline(array("q", sorted(ticks)), time_base, by_position), first
+
+
+def _first_whole(stream: Any, packet: Any) -> Any:
+    try:
+        pictures = stream.codec_context.decode(packet)
+    except (av.FFmpegError, OSError):
+        return None
+    return next((picture for picture in pictures if not picture.is_corrupt), None)
+
+
+def _missing(container: Any, stream: Any, timeline: Timeline, size: int, declared: float, fps: Fraction | None) -> int:
+    """Frames promised by a file that is cut off, beyond those still in it."""
+    present = len(timeline.ticks)
+    if container.format.name.startswith("mov"):
+        promised = sum(1 for entry in stream.index_entries if not entry.is_discard)
+    elif stream.frames:
+        promised = stream.frames
+    else:
+        promised = round(declared * fps) if fps else 0
+    return max(0, min(promised, size) - present)  # a promise of more frames than bytes is a lie
+
+
+def _cut_off(file: BinaryIO, size: int) -> bool:
+    """Whether the outermost box, chunk or element says it goes on beyond the end of the file."""
+    file.seek(0)
+    head = file.read(64)
+    if head[:4] == b"RIFF":
+        return 8 + int.from_bytes(head[4:8], "little") > size
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return _matroska_end(head) > size
+    at = 0
+    for _ in range(10_000):  # boxes of MP4 and MOV
+        file.seek(at)
+        box = file.read(16)
+        if len(box) < 8 or not box[4:8].isalnum():
+            return False
+        length = int.from_bytes(box[:4], "big")
+        if length == 1:
+            length = int.from_bytes(box[8:16], "big")
+        if length < 8:  # to the end of the file, or nonsense
+            return False
+        at += length
+        if at >= size:
+            return at > size
+    return False
+
+
+def _matroska_end(head: bytes) -> int:
+    """Where the segment says it ends; 0 when it does not say."""
+    header, at = _ebml_size(head, 4)
+    at += header
+    if head[at : at + 4] != b"\x18\x53\x80\x67":
+        return 0
+    length, start = _ebml_size(head, at + 4)
+    return start + length if length else 0
+
+
+def _ebml_size(data: bytes, at: int) -> tuple[int, int]:
+    """A variable-length size and the position behind it; 0 for "unknown"."""
+    if at >= len(data) or data[at] == 0:
+        return 0, at + 1
+    width = 9 - data[at].bit_length()
+    ones = (1 << 7 * width) - 1
+    value = int.from_bytes(data[at : at + width], "big") & ones
+    return (0 if value == ones else value), at + width
+
+
+# -- decoding ---------------------------------------------------------------------------------------------------
+
+
+def _decoded(container: Any, stream: Any, timeline: Timeline) -> Iterator[tuple[int, Any]]:
+    """Whole frames with their index, in the order of showing. What fails leaves a gap in the indices."""
+    context = stream.codec_context
+    ticks = timeline.ticks
+    index = -1
+    for packet in _packets(container, stream):
+        try:
+            pictures = context.decode(packet)
+        except (av.FFmpegError, OSError):
+            if timeline.by_position:
+                index += 1
+            continue
+        for picture in pictures:
+            if timeline.by_position or picture.pts is None:
+                index += 1
+            else:
+                index = max(index + 1, bisect_left(ticks, picture.pts))
+            # A damaged frame is one whose holes the decoder has painted over: nobody took that picture.
+            if not picture.is_corrupt:
+                yield index, picture
+
+
+class _Converter:
+    """Frames to upright RGB."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reformatter: Any = VideoReformatter()  # keeps swscale's tables from frame to frame
+        self._matrices: dict[int, _Matrix] = {}
+
+    def __call__(self, picture: Any) -> NDArray[np.uint8]:
+        # Asking a frame for its side data ties it into a reference cycle, and thousands of frames would wait for
+        # the garbage collector; the rotation comes without, so the matrix is read once for each rotation met.
+        rotation = picture.rotation
+        if rotation not in self._matrices:
+            self._matrices[rotation] = _matrix(picture)
+        try:
+            pixels = self._reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
+        except (av.FFmpegError, ValueError) as error:
+            raise MediaUnsupportedError(
+                f"the pixel format {picture.format.name} of {shown(self.path)} cannot be converted to RGB"
+            ) from error
+        return np.ascontiguousarray(_turn(pixels, self._matrices[rotation]))
+
+
+_Matrix = tuple[int, int, int, int]  # x' = a x + c y, y' = b x + d y
+
+
+def _matrix(picture: Any) -> _Matrix:
+    side = picture.side_data.get("DISPLAYMATRIX")
+    if side is None:
+        return 1, 0, 0, 1
+    values = np.frombuffer(bytes(side), dtype=np.int32)
+    if len(values) != 9 or not values[[0, 1, 3, 4]].any():
+        return 1, 0, 0, 1
+    return int(values[0]), int(values[1]), int(values[3]), int(values[4])
+
+
+def _lies_down(matrix: _Matrix) -> bool:
+    a, b, c, d = matrix
+    return abs(b) + abs(c) > abs(a) + abs(d)
+
+
+def _turn(pixels: NDArray[np.uint8], matrix: _Matrix) -> NDArray[np.uint8]:
+    """Turn and mirror to the nearest right angle."""
+    a, b, c, d = matrix
+    if _lies_down(matrix):
+        pixels = pixels.transpose(1, 0, 2)
+        rightward, downward = c, b
+    else:
+        rightward, downward = a, d
+    if rightward < 0:
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if downward < 0 else pixels
+
+
+def _rotation(matrix: _Matrix) -> int:
+    if _lies_down(matrix):
+        return 90 if matrix[1] > 0 else 270
+    return 180 if matrix[3] < 0 else 0
