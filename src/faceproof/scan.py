@@ -24,7 +24,7 @@ from faceproof.errors import FaceproofError
 from faceproof.events import EventData, EventName, EventSink, ProgressEvent
 from faceproof.faces import Face, FaceDetector, Tracker, cut, sharpness
 from faceproof.judge import JudgedFace, JudgedFrame, make_report
-from faceproof.media import DecodeStats, Frame, Limits, MediaInfo, probe, read_frames
+from faceproof.media import DecodeStats, Frame, Limits, MediaInfo, parse_sampling, probe, read_frames
 from faceproof.results import Report
 from faceproof.runtime.network import Precision
 
@@ -73,6 +73,8 @@ def scan(
     identity = media_id or ""
     name = detector.spec.name if isinstance(detector, Detector) else detector or ""
     try:
+        if frames != "auto":
+            parse_sampling(frames)
         if not isinstance(detector, Detector):
             detector = load_detector(detector, device=device, precision=precision, threads=threads)
         name = detector.spec.name

@@ -32,7 +32,7 @@ def faces(
 
     if mode not in ("thorough", "fast"):
         raise OptionError(f"--faces cannot be {mode!r}", remedy="Use thorough or fast.")
-    media.check_sampling(frames)
+    media.parse_sampling(frames)
     square = Margin(kind="square", value=margin)
     detector = room.FaceDetector(mode=mode)  # type: ignore[arg-type]
     tracker = room.Tracker()

@@ -74,7 +74,8 @@ def scan(
         raise OptionError(f"--precision cannot be {precision!r}", remedy="Use auto, fp32 or bf16.")
     if faces not in ("thorough", "fast"):
         raise OptionError(f"--faces cannot be {faces!r}", remedy="Use thorough or fast.")
-    media.check_sampling(frames)
+    if frames != "auto":
+        media.parse_sampling(frames)
     to_stdout = [name for name in (json_file, csv_file) if str(name) == "-"]
     if len(to_stdout) > 1:
         raise OptionError("only one of --json and --csv can be -")
