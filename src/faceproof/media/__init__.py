@@ -13,7 +13,7 @@ What the pixels are
 
 What is refused
 ---------------
-Whatever is not a regular file, and every container not named in ``videos.CONTAINERS``: a playlist, a
+Whatever is not a regular file, and every container not named in ``containers.CONTAINERS``: a playlist, a
 concatenation script or an image sequence could make the demuxer open other files or addresses. File names are
 never given to FFmpeg at all, so none can be read as a protocol or a pattern. What a file is follows from its
 first bytes, never from its name.
