@@ -1,0 +1,1 @@
+"""Training, importing and exporting networks. Needs the ``train`` extra; scanning does not."""
