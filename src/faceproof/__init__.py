@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from faceproof.errors import FaceproofError
     from faceproof.events import ProgressEvent
     from faceproof.results import Report, Verdict
-    from faceproof.scan import scan
+    from faceproof.scanning import scan
 
 _PLACES = {
     "Detector": "faceproof.detectors.detector",
@@ -32,7 +32,7 @@ _PLACES = {
     "Verdict": "faceproof.results",
     "list_detectors": "faceproof.detectors.catalog",
     "load_detector": "faceproof.detectors.detector",
-    "scan": "faceproof.scan",
+    "scan": "faceproof.scanning",
 }
 
 __all__ = [
@@ -52,7 +52,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
         value = getattr(import_module(_PLACES[name]), name)
-        # Importing faceproof.scan binds the module of that name here; the function is what the name means.
         globals()[name] = value
         return value
     if name in ("errors", "faces"):

@@ -18,7 +18,7 @@ from faceproof.media import Limits
 from faceproof.results import FailedInput, Report
 from faceproof.runtime.cpu import usable_cores
 from faceproof.runtime.network import Precision
-from faceproof.scan import FaceMode, scan
+from faceproof.scanning import FaceMode, scan
 
 
 @dataclass(frozen=True)

@@ -62,3 +62,25 @@ def test_the_hash_follows_meaning_not_spelling() -> None:
 def test_a_missing_file_is_a_spec_error(tmp_path) -> None:
     with pytest.raises(SpecError, match="cannot read"):
         read_spec(tmp_path / "none.toml")
+
+
+def test_the_page_on_specs_names_every_key_and_method() -> None:
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    from faceproof.detectors.aggregate import METHODS
+    from faceproof.detectors.spec import DetectorSpec
+
+    def keys(model: type[BaseModel]) -> set[str]:
+        found = set(model.model_fields)
+        for field in model.model_fields.values():
+            kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+            for kind in kinds:
+                if isinstance(kind, type) and issubclass(kind, BaseModel) and "numbers" not in dir(kind):
+                    found |= keys(kind)
+        return found
+
+    page = (Path(__file__).parents[2] / "docs" / "spec.md").read_text()
+    for word in keys(DetectorSpec) | set(METHODS):
+        assert f"`{word}" in page or f"[{word}]" in page or f"{word}," in page or f"{word} " in page, word

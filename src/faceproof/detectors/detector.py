@@ -81,7 +81,7 @@ class Detector:
 
     def analyze(self, media_path: str | os.PathLike[str], **options: Any) -> Report:
         """Scan one file with this detector; ``options`` are those of :func:`faceproof.scan`."""
-        from faceproof.scan import scan
+        from faceproof.scanning import scan
 
         return scan(media_path, detector=self, **options)
 

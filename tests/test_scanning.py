@@ -1,0 +1,237 @@
+"""The main job, end to end on made media, with a detector that calls bright faces fake."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import faceproof
+from faceproof.detectors.detector import Detector, load_detector
+from faceproof.detectors.spec import Faces, Frames
+from faceproof.errors import FaceproofError, MediaError, OptionError, UnknownDetectorError
+from faceproof.events import EventName, ProgressEvent
+from faceproof.media import Frame
+from faceproof.results import Reason, Verdict
+from faceproof.scanning import SECOND_LOOK_FRAMES, SECOND_LOOK_MOMENTS, read_ahead, second_look_plan
+
+from .test_judge import face, frames
+from .toy_detector import write_toy_detector
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Detector]:
+    home = tmp_path_factory.mktemp("home")
+    write_toy_detector(home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACEPROOF_HOME", str(home))
+        yield load_detector("toy", precision="fp32")
+
+
+def with_spec(detector: Detector, **parts: object) -> Detector:
+    return Detector(detector.spec.model_copy(update=parts), detector.network)
+
+
+def test_a_picture(toy: Detector, astronaut_png: Path) -> None:
+    report = faceproof.scan(astronaut_png, detector=toy)
+    assert report.media.kind == "image"
+    assert (report.media.width, report.media.height) == (512, 512)
+    assert report.verdict is Verdict.FAKE  # her face is brighter than middle grey
+    assert len(report.tracks) == 1
+    x0, y0, x1, y1 = report.tracks[0].best_face_box
+    assert x0 < 225 < x1
+    assert y0 < 125 < y1
+    assert report.frames_analyzed == 1
+    assert report.detector.weights_sha256 == toy.spec.weights.sha256
+    assert {"probe", "decode", "detect", "score"} <= set(report.timings)
+
+
+def test_a_video_is_sampled_evenly_and_tracked_as_one_person(toy: Detector, clip_mp4: Path) -> None:
+    report = faceproof.scan(clip_mp4, detector=toy, frames="8")
+    assert [f.index for f in report.frame_predictions] == list(np.linspace(0, 89, 8, dtype=int))
+    assert [t.id for t in report.tracks] == [1]
+    assert report.tracks[0].faces == report.metrics.total_faces_detected == 8
+    assert report.media.fps == "30000/1001"
+    assert report.frame_predictions[-1].time == pytest.approx(89 * 1001 / 30000, abs=1e-3)
+
+
+def test_two_people_get_a_score_each(toy: Detector, clip_two_people_mp4: Path) -> None:
+    report = faceproof.scan(clip_two_people_mp4, detector=toy, frames="6")
+    assert len(report.tracks) == 2
+    lefts = {t.id: t.best_face_box[0] for t in report.tracks}
+    for frame in report.frame_predictions:
+        for seen in frame.faces:
+            nearest = min(lefts, key=lambda number, x=seen.box[0]: abs(lefts[number] - x))
+            assert seen.track == nearest, "a track jumped between two people"
+    assert report.score == max(t.score for t in report.tracks if t.score is not None)
+
+
+def test_no_face_is_said_and_never_scored(toy: Detector, clip_noface_mp4: Path) -> None:
+    report = faceproof.scan(clip_noface_mp4, detector=toy, frames="4")
+    assert (report.verdict, report.reason, report.score) == (Verdict.NOT_ASSESSED, Reason.NO_FACE, None)
+
+
+def test_the_same_file_gives_the_same_report(toy: Detector, clip_mp4: Path) -> None:
+    def answer() -> dict:
+        return faceproof.scan(clip_mp4, detector=toy).model_dump(exclude={"processing_time", "timings"})
+
+    assert answer() == answer()
+
+
+def test_auto_looks_again_where_it_was_suspicious(toy: Detector, clip_mp4: Path, clip_noface_mp4: Path) -> None:
+    suspicious = faceproof.scan(clip_mp4, detector=toy)
+    indices = [f.index for f in suspicious.frame_predictions]
+    assert indices == sorted(set(indices))
+    assert set(np.linspace(0, 89, 32, dtype=int)) < set(indices)
+    assert all(f.faces for f in suspicious.frame_predictions)
+    assert {face.track for f in suspicious.frame_predictions for face in f.faces} == {1}
+    assert faceproof.scan(clip_noface_mp4, detector=toy).frames_analyzed == 32
+
+
+@given(
+    scores=st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=40),
+    gap=st.integers(1, 50),
+    threshold=st.floats(0, 1),
+)
+def test_second_look_law(scores: list[float | None], gap: int, threshold: float) -> None:
+    first = frames(*[[] if p is None else [face(1, p)] for p in scores])
+    for place, frame in enumerate(first):
+        frame.index = frame.cell = place * gap
+    plan = second_look_plan(first, threshold)
+    assert len(plan) <= SECOND_LOOK_MOMENTS * SECOND_LOOK_FRAMES
+    by_index = {frame.index: frame for frame in first}
+    for index, cell in plan.items():
+        assert index not in by_index
+        assert 0 < index < first[-1].index
+        assert abs(index - cell) <= (gap + 1) / 2
+        assert max(f.p for f in by_index[cell].faces) > threshold
+
+
+def test_events_are_those_of_the_documented_systems(toy: Detector, clip_mp4: Path) -> None:
+    events: list[ProgressEvent] = []
+    report = faceproof.scan(clip_mp4, detector=toy, frames="12", on_event=events.append, user_id="u7")
+    assert [e.event for e in events] == [EventName.FRAME_ANALYSIS_PROGRESS] * 2 + [EventName.ANALYSIS_COMPLETE]
+    first = events[0]
+    assert (first.data.progress, first.data.total, first.user_id) == (5, 12, "u7")
+    assert first.data.details["phase"] == "frame_processing"
+    assert first.data.details["faces_detected_so_far"] == 5
+    assert events[-1].data.details["prediction"] == report.prediction
+    assert {e.media_id for e in events} == {report.media.sha256[:16]}
+
+
+def test_a_failure_is_an_event_too(toy: Detector, damaged: dict[str, Path]) -> None:
+    events: list[ProgressEvent] = []
+    with pytest.raises(MediaError):
+        faceproof.scan(damaged["text"], detector=toy, on_event=events.append)
+    assert [e.event for e in events] == [EventName.ANALYSIS_FAILED]
+    assert events[0].data.details["remedy"]
+
+
+def test_a_truncated_video_is_judged_as_far_as_it_decodes(toy: Detector, damaged: dict[str, Path]) -> None:
+    report = faceproof.scan(damaged["truncated"], detector=toy, frames="all")
+    assert report.verdict is Verdict.FAKE
+    assert report.frames_failed > 0
+    assert report.frames_analyzed + report.frames_failed == 90
+    assert report.note is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["header_only", "no_index", "empty", "text", "noise", "audio_only", "no_frames"]
+)
+def test_what_cannot_be_judged_raises_a_typed_error_with_a_remedy(
+    toy: Detector, damaged: dict[str, Path], name: str
+) -> None:
+    with pytest.raises(MediaError) as caught:
+        faceproof.scan(damaged[name], detector=toy)
+    assert caught.value.remedy
+    assert caught.value.code != "error"
+
+
+@pytest.mark.parametrize("frames_", ["0", "-3", "every:0", "some", "", "3.5"])
+def test_a_wrong_sampling_is_an_option_error(toy: Detector, clip_mp4: Path, frames_: str) -> None:
+    with pytest.raises(OptionError):
+        faceproof.scan(clip_mp4, detector=toy, frames=frames_)
+
+
+def test_an_unknown_detector_is_an_error_before_the_file_is_opened() -> None:
+    with pytest.raises(UnknownDetectorError):
+        faceproof.scan("/nowhere.mp4", detector="nobody")
+
+
+def test_one_face_a_frame_when_the_spec_says_so(toy: Detector, clip_two_people_mp4: Path) -> None:
+    largest = with_spec(toy, faces=toy.spec.faces.model_copy(update={"keep": "largest"}))
+    report = faceproof.scan(clip_two_people_mp4, detector=largest, frames="4")
+    assert [len(f.faces) for f in report.frame_predictions] == [1] * 4
+
+
+def test_a_published_cap_on_faces_is_kept_and_said(toy: Detector, clip_mp4: Path) -> None:
+    capped = with_spec(toy, faces=toy.spec.faces.model_copy(update={"limit": 5}))
+    report = faceproof.scan(capped_path := clip_mp4, detector=capped, frames="8")
+    assert report.metrics.total_faces_detected == 5, capped_path
+    assert report.note is not None
+    assert "first 5 faces" in report.note
+
+
+def test_a_cap_on_frames_is_kept(toy: Detector, clip_mp4: Path) -> None:
+    capped = with_spec(toy, frames=Frames(sampling="every:10", limit=3))
+    report = faceproof.scan(clip_mp4, detector=capped)
+    assert [f.index for f in report.frame_predictions] == [0, 10, 20]
+
+
+def test_the_centre_is_judged_only_where_the_spec_asks_and_is_flagged(toy: Detector, clip_noface_mp4: Path) -> None:
+    centre = with_spec(toy, faces=Faces(fallback="centre"))
+    report = faceproof.scan(clip_noface_mp4, detector=centre, frames="3")
+    assert all(f.fallback for frame in report.frame_predictions for f in frame.faces)
+    assert report.metrics.total_faces_detected == 0
+    assert report.note is not None
+    assert "centre of the frame" in report.note
+
+
+def number(index: int) -> Frame:
+    return Frame(index, float(index), np.zeros((1, 1, 3), np.uint8))
+
+
+def test_reading_ahead_keeps_order_and_bounds_what_waits() -> None:
+    made: list[int] = []
+
+    def source() -> Iterator[Frame]:
+        for index in range(50):
+            made.append(index)
+            yield number(index)
+
+    seen = []
+    for frame in read_ahead(source(), depth=2):
+        seen.append(frame.index)
+        assert len(made) - len(seen) <= 4
+    assert seen == list(range(50))
+
+
+def test_an_error_while_reading_ahead_is_raised_where_frames_are_used() -> None:
+    def source() -> Iterator[Frame]:
+        yield number(0)
+        raise FaceproofError("gone")
+
+    reading = read_ahead(source(), depth=2)
+    assert next(reading).index == 0
+    with pytest.raises(FaceproofError, match="gone"):
+        list(reading)
+
+
+def test_no_thread_is_left_behind_when_the_consumer_stops() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[Frame]:
+        try:
+            while True:
+                yield number(0)
+        finally:
+            closed.set()
+
+    reading = read_ahead(source(), depth=2)
+    next(reading)
+    reading.close()
+    assert closed.is_set()
+    assert not [t for t in threading.enumerate() if t.name == "faceproof-decode"]
