@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,10 @@ _PLUGINS = (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+# Pillow remarks on damaged metadata; to whoever scans a folder that is noise between the results.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
 _SIGNATURES: tuple[tuple[str, int, bytes], ...] = (
     ("JPEG", 0, b"\xff\xd8\xff"),
     ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
@@ -97,7 +103,7 @@ def survey(file: BinaryIO, path: Path, limits: Limits) -> PictureSurvey | None:
         return None
     orientation = _orientation(image)
     width, height = image.size
-    if orientation >= 5:
+    if orientation >= 5 and not _turns_itself(image):
         width, height = height, width
     codec = (image.format or "").lower()
     return PictureSurvey(width, height, codec, _TURNS.get(orientation, 0))
@@ -109,17 +115,16 @@ def load(file: BinaryIO, path: Path, limits: Limits) -> NDArray[np.uint8]:
     if image is None:
         raise MediaUnsupportedError(f"{shown(path)} is not a picture")
     try:
-        orientation = _orientation(image)  # before loading: PNG may keep EXIF behind the pixels
         image.load()
-        orientation = orientation if orientation != 1 else _orientation(image)
-        upright = _turn(_to_rgb(image), orientation)
+        pixels = _to_rgb(image)
+        upright = pixels if _turns_itself(image) else _turn(pixels, _orientation(image))
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(path, image.size, limits) from error
     except MemoryError as error:
         raise MediaLimitError(f"{shown(path)} does not fit into memory") from error
     except _DAMAGE as error:
         raise MediaCorruptError(f"the picture {shown(path)} does not decode ({_reason(error)})") from error
-    return np.ascontiguousarray(upright)
+    return np.require(upright, requirements=["C", "W"])
 
 
 def _open(file: BinaryIO, path: Path, limits: Limits) -> ImageFile.ImageFile | None:
@@ -156,6 +161,11 @@ def _too_many_pixels(path: Path, size: tuple[int, int], limits: Limits) -> Media
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _turns_itself(image: Image.Image) -> bool:
+    """Pillow gives TIFF pictures upright, and their size too."""
+    return image.format == "TIFF"
 
 
 def _orientation(image: Image.Image) -> int:
