@@ -221,7 +221,7 @@ def make_report(
         detector=detector_facts(detector),
         processing_time=processing_time,
         timings=timings,
-        note=_note(tracks, opinion, frames, frames_failed, notes),
+        note=_note(tracks, opinion, frames, frames_failed, [*notes, *_judged_instead(frames, spec)]),
     )
 
 
@@ -247,6 +247,16 @@ def _frame_score(frame: JudgedFrame, threshold: float) -> FrameScore:
     )
 
 
+def _judged_instead(frames: Sequence[JudgedFrame], spec: DetectorSpec) -> list[str]:
+    """What was judged although it is no face found."""
+    if not any(face.fallback for frame in frames for face in frame.faces):
+        return []
+    if spec.faces.keep == "none":
+        return ["This detector judges whole frames and looks for no faces."]
+    part = "the whole frame" if spec.faces.fallback == "frame" else "the centre of the frame"
+    return [f"Where no face was found, {part} was judged instead."]
+
+
 def _note(
     tracks: Sequence[TrackScore],
     opinion: Opinion,
@@ -261,8 +271,6 @@ def _note(
         parts.append(f"{len(unjudged)} of {len(tracks)} people not judged: {'; '.join(reasons)}.")
     if opinion.reason is Reason.NO_FACE and opinion.score is not None:
         parts.append("No face was found; the score is this detector's published answer to that, not a measurement.")
-    if any(face.fallback for frame in frames for face in frame.faces):
-        parts.append("Where no face was found, the centre of the frame was judged instead.")
     if frames_failed:
         parts.append(f"{frames_failed} frames could not be decoded and were left out.")
     return " ".join(parts) or None

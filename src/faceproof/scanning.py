@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -199,14 +200,7 @@ class _Scan:
 
     def __post_init__(self) -> None:
         spec = self.spec.faces
-        self._find = FaceDetector(
-            thresholds=spec.thresholds,
-            min_face=spec.min_face,
-            factor=spec.factor,
-            scale=spec.scale,
-            mode=self.mode,
-            threads=self.threads,
-        )
+        self._find = _face_detector(spec.thresholds, spec.min_face, spec.factor, spec.scale, self.mode, self.threads)
 
     @property
     def spec(self) -> DetectorSpec:
@@ -278,6 +272,8 @@ class _Scan:
 
     def _detect(self, frame: Frame) -> list[Face]:
         """The faces of one frame that the detector wants, within its budget."""
+        if self.spec.faces.keep == "none":
+            return []
         with self.watch("detect"):
             found = self._find.detect(frame.image)
         rule = self.spec.faces
@@ -304,8 +300,8 @@ class _Scan:
                 one = JudgedFace((x0, y0, x1, y1), number, float(face.score), max(x1 - x0, y1 - y0), sharpness(bare))
                 judged.faces.append(one)
                 self._waiting.append((one, cut(frame.image, face.box, self.spec.faces.margin)))
-            if not found and self.spec.faces.fallback == "centre":
-                one, crop = _centre(frame)
+            if not found and self.spec.faces.fallback != "none":
+                one, crop = _without_face(frame, whole=self.spec.faces.fallback == "frame")
                 judged.faces.append(one)
                 self._waiting.append((one, crop))
         self.faces_seen += len(found)
@@ -322,13 +318,13 @@ class _Scan:
                 face.p = float(p)
 
 
-def _centre(frame: Frame) -> tuple[JudgedFace, Crop]:
-    """The centre square of a frame, judged as person 0 where the spec asks for it and no face was found."""
+def _without_face(frame: Frame, *, whole: bool) -> tuple[JudgedFace, Crop]:
+    """The centre square of a frame, or all of it, judged as person 0 where the spec asks for it and no face was found."""
     height, width = frame.image.shape[:2]
-    side = min(height, width)
-    x, y = (width - side) // 2, (height - side) // 2
-    crop = frame.image[y : y + side, x : x + side].copy()
-    face = JudgedFace((x, y, x + side, y + side), 0, 0.0, float(side), sharpness(crop), fallback=True)
+    across, down = (width, height) if whole else (min(height, width),) * 2
+    x, y = (width - across) // 2, (height - down) // 2
+    crop = frame.image[y : y + down, x : x + across].copy()
+    face = JudgedFace((x, y, x + across, y + down), 0, 0.0, float(max(across, down)), sharpness(crop), fallback=True)
     return face, crop
 
 

@@ -51,22 +51,47 @@ def user_models() -> Path:
 
 
 def installed_specs() -> Iterator[InstalledSpec]:
-    """Every spec found, the package's first. Raises :class:`SpecError` when one of them is wrong or named twice."""
-    seen: dict[str, Path] = {}
-    places = [(path, _PACKAGE / "weights", "package") for path in sorted((_PACKAGE / "specs").glob("*.toml"))]
-    places += [(path, path.parent, "user") for path in sorted(user_models().glob("*/spec.toml"))]
-    for source, folder, origin in places:
-        spec = read_spec(source)
-        if spec.name in seen:
-            raise SpecError(
-                f"two detectors are called {spec.name}: {seen[spec.name]} and {source}",
-                remedy=f"Rename one, or remove yours with `faceproof detectors remove {spec.name}`.",
+    """Every spec found, the package's first. Raises :class:`SpecError` when one of them is wrong or named twice.
+
+    A package spec without weights gives way to the user's of that name: that is what an import makes. A profile without
+    weights of its own uses those of the detector it is a profile of.
+    """
+    found: dict[str, InstalledSpec] = {}
+    for source in sorted((_PACKAGE / "specs").glob("*.toml")):
+        spec = _checked(source)
+        if spec.name in found:
+            raise _named_twice(spec, found[spec.name].source, source)
+        found[spec.name] = InstalledSpec(spec, _PACKAGE / "weights", source, "package")
+    for source in sorted(user_models().glob("*/spec.toml")):
+        spec = _checked(source)
+        before = found.get(spec.name)
+        if before and (before.origin == "user" or before.spec.weights.sha256):
+            raise _named_twice(spec, before.source, source)
+        found[spec.name] = InstalledSpec(spec, source.parent, source, "user")
+    for installed in found.values():
+        parent = found.get(installed.spec.profile_of or "")
+        if parent and installed.spec.weights.sha256 is None and parent.spec.weights.sha256:
+            borrowed = {"weights": parent.spec.weights, "architecture_settings": parent.spec.architecture_settings}
+            yield InstalledSpec(
+                installed.spec.model_copy(update=borrowed), parent.folder, installed.source, installed.origin
             )
-        seen[spec.name] = source
-        check_method(spec.aggregate.track)
-        if spec.aggregate.file.method != "worst_track":
-            check_method(spec.aggregate.file)
-        yield InstalledSpec(spec, folder, source, "package" if origin == "package" else "user")
+        else:
+            yield installed
+
+
+def _checked(source: Path) -> DetectorSpec:
+    spec = read_spec(source)
+    check_method(spec.aggregate.track)
+    if spec.aggregate.file.method != "worst_track":
+        check_method(spec.aggregate.file)
+    return spec
+
+
+def _named_twice(spec: DetectorSpec, first: Path, second: Path) -> SpecError:
+    return SpecError(
+        f"two detectors are called {spec.name}: {first} and {second}",
+        remedy=f"Rename one, or remove yours with `faceproof detectors remove {spec.name}`.",
+    )
 
 
 def list_detectors() -> list[DetectorSpec]:
@@ -151,7 +176,9 @@ def _how_to_get(spec: DetectorSpec) -> str:
         return f"Run `faceproof detectors pull {spec.name}`."
     if spec.name.startswith("faceproof-"):
         return "Reinstall faceproof; the file belongs to the package."
+    name = spec.profile_of or spec.name
+    file = f"{spec.checkpoint.file}, " if spec.checkpoint.file else ""
     return (
-        f"Get the authors' checkpoint ({spec.licence.origin}) and run `faceproof import FILE --as {spec.name}`; "
+        f"Get the authors' checkpoint ({file}{spec.licence.origin}) and run `faceproof import FILE --as {name}`; "
         "an untrained network is never scored."
     )

@@ -44,6 +44,15 @@ class Weights(_Table):
     url: str | None = None
 
 
+class Checkpoint(_Table):
+    """The authors' own file, which ``import`` turns into weights: what it is called where they publish it, where
+    ``detectors pull`` fetches it, and its ``sha256`` when they state one. Without one the user must."""
+
+    file: str | None = None
+    url: Annotated[str, Field(pattern=r"^https://")] | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
 class Frames(_Table):
     """``sampling``: ``all``, a count ("32"), ``every:K`` or ``auto``. ``limit`` bounds how many frames are used."""
 
@@ -72,17 +81,23 @@ class Margin(_Table):
 
 class Faces(_Table):
     """Finding faces. ``scale`` is the share of the frame's size at which detection runs; ``auto`` chooses by frame size.
-    ``keep`` = ``largest`` or ``best`` scores one face a frame. ``fallback`` = ``centre`` judges a flagged centre crop when
-    a frame has no face."""
+    ``keep`` = ``largest`` or ``best`` scores one face a frame; ``none`` looks for no faces at all. ``fallback`` judges
+    something else, flagged, where a frame has no face: its ``centre`` square or the whole ``frame``."""
 
     thresholds: Triple = (0.7, 0.8, 0.8)
     min_face: Annotated[float, Field(ge=12)] = 20
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.709
     scale: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
     margin: Margin = Margin()
-    keep: Literal["all", "largest", "best"] = "all"
-    fallback: Literal["none", "centre"] = "none"
+    keep: Literal["all", "largest", "best", "none"] = "all"
+    fallback: Literal["none", "centre", "frame"] = "none"
     limit: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _something_is_judged(self) -> Self:
+        if self.keep == "none" and self.fallback == "none":
+            raise ValueError("keep = none judges nothing without a fallback")
+        return self
 
 
 class Input(_Table):
@@ -194,7 +209,11 @@ class Golden(_Table):
 
 
 class DetectorSpec(_Table):
-    """One detector. Build it with :func:`read_spec` or :func:`parse_spec`."""
+    """One detector. Build it with :func:`read_spec` or :func:`parse_spec`.
+
+    ``architecture`` names the network in :mod:`faceproof.training.systems`, ``architecture_settings`` its knobs.
+    ``profile_of`` names the detector whose weights this one uses with another recipe.
+    """
 
     schema_version: Literal[1]
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
@@ -211,7 +230,9 @@ class DetectorSpec(_Table):
     verdict: VerdictRule = VerdictRule()
     calibration: Calibration = Calibration()
     golden: tuple[Golden, ...] = ()
+    checkpoint: Checkpoint = Checkpoint()
     architecture: str | None = None
+    architecture_settings: dict[str, int | float | str] = Field(default_factory=dict)
     profile_of: str | None = None
 
 
