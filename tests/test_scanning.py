@@ -138,9 +138,7 @@ def test_a_truncated_video_is_judged_as_far_as_it_decodes(toy: Detector, damaged
     assert report.note is not None
 
 
-@pytest.mark.parametrize(
-    "name", ["header_only", "no_index", "empty", "text", "noise", "audio_only", "no_frames"]
-)
+@pytest.mark.parametrize("name", ["header_only", "no_index", "empty", "text", "noise", "audio_only", "no_frames"])
 def test_what_cannot_be_judged_raises_a_typed_error_with_a_remedy(
     toy: Detector, damaged: dict[str, Path], name: str
 ) -> None:

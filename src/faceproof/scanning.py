@@ -318,6 +318,21 @@ class _Scan:
                 face.p = float(p)
 
 
+@lru_cache(maxsize=4)
+def _face_detector(
+    thresholds: tuple[float, float, float],
+    min_face: float,
+    factor: float,
+    scale: Literal["auto"] | float,
+    mode: FaceMode,
+    threads: int | None,
+) -> FaceDetector:
+    """Loaded once for all files: compiling the cascade costs more than searching a picture."""
+    return FaceDetector(
+        thresholds=thresholds, min_face=min_face, factor=factor, scale=scale, mode=mode, threads=threads
+    )
+
+
 def _without_face(frame: Frame, *, whole: bool) -> tuple[JudgedFace, Crop]:
     """The centre square of a frame, or all of it, judged as person 0 where the spec asks for it and no face was found."""
     height, width = frame.image.shape[:2]

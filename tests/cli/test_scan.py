@@ -1,0 +1,248 @@
+"""`faceproof scan` as a person, a script and a cluster job use it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .conftest import Run
+
+TOY = ("--detector", "toy", "--frames", "4")
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_one_video_is_told_person_by_person(run: Run, clip_mp4: Path) -> None:
+    ran = run("scan", clip_mp4, *TOY)
+    assert ran.code == 0, ran.err
+    assert "320×240 · 29.97 fps · 3.0 s · H.264" in ran.out
+    assert "person 1" in ran.out
+    assert "Signs of manipulation in person 1 (score" in ran.out
+    assert "A score is evidence, not proof." in ran.out
+    assert "toy 1.0" in ran.out
+    assert "\x1b" not in ran.out + ran.err, "no colours and no bar in a pipe"
+
+
+def test_a_picture_has_no_times(run: Run, astronaut_png: Path) -> None:
+    ran = run("scan", astronaut_png, "--detector", "toy")
+    assert ran.code == 0
+    assert "512×512" in ran.out
+    assert "fps" not in ran.out
+
+
+def test_json_of_one_file_is_one_report(run: Run, clip_mp4: Path, tmp_path: Path) -> None:
+    ran = run("scan", clip_mp4, *TOY, "--json", tmp_path / "r.json")
+    assert ran.code == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["schema_version"] == "1.0"
+    assert report["verdict"] == report["prediction"] == "FAKE"
+    assert report["frames_analyzed"] == 4
+    assert f"Written: {tmp_path / 'r.json'}" in ran.err
+
+
+def test_json_to_stdout_is_nothing_but_json(run: Run, clip_mp4: Path) -> None:
+    ran = run("scan", clip_mp4, *TOY, "--json", "-")
+    assert json.loads(ran.out)["media"]["frame_count"] == 90
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clip_mp4: Path, clip_noface_mp4: Path, astronaut: np.ndarray, damaged: dict) -> Path:
+    """Bright and dark faces, nobody, a broken file, names as people give them, and what is no media at all."""
+    place = tmp_path / "a folder"
+    (place / "deeper").mkdir(parents=True)
+    shutil.copy(clip_mp4, place / "bright one.mp4")
+    shutil.copy(clip_noface_mp4, place / "deeper" / "nobody.mp4")
+    shutil.copy(damaged["text"], place / "broken.mp4")
+    Image.fromarray((astronaut * 0.4).astype(np.uint8)).save(place / "-dark\nface.png")
+    (place / "notes.txt").write_text("not media")
+    (place / ".hidden.mp4").write_bytes(b"x")
+    return place
+
+
+def test_a_folder_is_walked_and_sorted_and_failures_do_not_stop_it(run: Run, folder: Path, tmp_path: Path) -> None:
+    ran = run("scan", folder, *TOY, "--json", tmp_path / "all.jsonl", "--csv", tmp_path / "all.csv")
+    assert ran.code == 1
+    found = rows(tmp_path / "all.jsonl")
+    names = [Path(row["path"] if "error" in row else row["media"]["path"]).name for row in found]
+    assert names == ["bright one.mp4", "-dark\nface.png", "nobody.mp4", "broken.mp4"]
+    assert [row.get("verdict", row.get("error")) for row in found] == ["FAKE", "REAL", "NOT_ASSESSED", "unsupported"]
+    assert found[3]["remedy"]
+    table = list(csv.DictReader((tmp_path / "all.csv").open(newline="")))
+    assert [row["verdict"] for row in table] == ["FAKE", "REAL", "NOT_ASSESSED", ""]
+    assert "4 files: 1 with signs of manipulation, 1 without, 0 undecided, 1 with nothing to judge, 1 failed" in ran.out
+    assert ran.out.index("bright one.mp4") < ran.out.index("nobody.mp4") < ran.out.index("broken.mp4")
+    assert "-dark\\nface.png" in ran.out
+    assert not (tmp_path / "all.jsonl.partial").exists()
+
+
+def test_two_processes_say_what_one_says(run: Run, folder: Path, tmp_path: Path) -> None:
+    run("scan", folder, *TOY, "--json", tmp_path / "one.jsonl")
+    ran = run("scan", folder, *TOY, "--json", tmp_path / "two.jsonl", "--jobs", "2")
+    assert ran.code == 1
+
+    def answers(path: Path) -> list:
+        return [{k: v for k, v in row.items() if k not in ("timings", "processing_time")} for row in rows(path)]
+
+    assert answers(tmp_path / "one.jsonl") == answers(tmp_path / "two.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "verdicts"),
+    [("clip", 3, {"FAKE"}), ("noface", 0, {"NOT_ASSESSED"}), ("damaged", 1, set())],
+)
+def test_exit_codes(
+    run: Run, content: str, code: int, verdicts: set, clip_mp4: Path, clip_noface_mp4: Path, damaged: dict
+) -> None:
+    path = {"clip": clip_mp4, "noface": clip_noface_mp4, "damaged": damaged["empty"]}[content]
+    ran = run("scan", path, *TOY, "--fail-on-fake", "--json", "-")
+    assert ran.code == code
+    found = json.loads(ran.out)
+    assert {found["verdict"]} == verdicts if verdicts else found["error"] == "empty"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--frames", "many"),
+        ("--precision", "fp64"),
+        ("--faces", "sloppy"),
+        ("--jobs", "0"),
+        ("--no-such-flag",),
+        ("--json", "-", "--csv", "-"),
+    ],
+)
+def test_wrong_usage_is_two_and_says_what_is_right(run: Run, clip_mp4: Path, args: tuple) -> None:
+    ran = run("scan", clip_mp4, "--detector", "toy", *args)
+    assert ran.code == 2
+    assert ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_an_unknown_detector_scans_nothing(run: Run, clip_mp4: Path) -> None:
+    ran = run("scan", clip_mp4, "--detector", "nobody")
+    assert ran.code == 1
+    assert "no detector is called 'nobody'" in ran.err
+    assert "toy" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda p: p / "missing.mp4", "not_found"),
+        (lambda p: (p / "link.mp4").symlink_to(p / "gone") or p / "link.mp4", "not_found"),
+        (lambda p: Image.new("RGB", (1, 1)).save(p / "dot.png") or p / "dot.png", None),
+        (lambda p: os.mkfifo(p / "pipe.mp4") or p / "pipe.mp4", "unsupported"),
+    ],
+)
+def test_odd_inputs_end_in_a_row_with_a_remedy(run: Run, tmp_path: Path, make, error: str | None) -> None:
+    ran = run("scan", make(tmp_path), *TOY, "--json", "-")
+    row = json.loads(ran.out)
+    if error is None:
+        assert (row["verdict"], row["reason"], row["score"]) == ("NOT_ASSESSED", "no_face", None)
+    else:
+        assert row["error"] == error
+        assert row["remedy"]
+        assert ran.code == 1
+        assert ran.err.startswith("error: ")
+
+
+def test_caps_can_be_set(run: Run, clip_mp4: Path) -> None:
+    assert json.loads(run("scan", clip_mp4, *TOY, "--json", "-", "--max-pixels", "1000").out)["error"] == "limit"
+    assert json.loads(run("scan", clip_mp4, *TOY, "--json", "-", "--max-minutes", "0.01").out)["error"] == "limit"
+
+
+def test_names_that_are_not_text(toy_home: Path, tmp_path: Path, clip_mp4: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9 -- %03d:.mp4"
+    shutil.copy(clip_mp4, name)
+    done = subprocess.run(
+        [sys.executable, "-m", "faceproof", "scan", *TOY, "--json", "-", "--", name],
+        capture_output=True,
+        env={**os.environ, "FACEPROOF_HOME": str(toy_home)},
+        check=True,
+    )
+    assert json.loads(done.stdout)["media"]["path"].endswith("caf\\xe9 -- %03d:.mp4")
+
+
+def test_a_stopped_folder_scan_goes_on(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from faceproof import batch
+
+    real, calls = batch.scan_one, []
+
+    def stop_at_third(path, *args):
+        calls.append(path)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(path, *args)
+
+    target = tmp_path / "all.jsonl"
+    monkeypatch.setattr(batch, "scan_one", stop_at_third)
+    stopped = run("scan", folder, *TOY, "--json", target)
+    assert stopped.code == 130
+    assert "run the same command again" in stopped.err
+    assert not target.exists()
+    partial = rows(tmp_path / "all.jsonl.partial")
+    monkeypatch.setattr(batch, "scan_one", lambda path, *args: calls.append(path) or real(path, *args))
+    calls.clear()
+    again = run("scan", folder, *TOY, "--json", target)
+    assert "Going on:" in again.err
+    kept = sum("verdict" in row for row in partial)
+    assert len(calls) == 4 - kept
+    assert len(rows(target)) == 4
+
+
+def test_ctrl_c_leaves_quietly(toy_home: Path, clip_mp4: Path, tmp_path: Path) -> None:
+    place = tmp_path / "many"
+    place.mkdir()
+    for i in range(60):
+        shutil.copy(clip_mp4, place / f"{i}.mp4")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "faceproof",
+            "scan",
+            str(place),
+            "--detector",
+            "toy",
+            "--json",
+            str(tmp_path / "o.jsonl"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "FACEPROOF_HOME": str(toy_home)},
+    )
+    journal = tmp_path / "o.jsonl.partial"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (journal.exists() and journal.read_text().count("\n") > 2):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "Interrupted." in err
+    assert out == ""
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_the_detector_with_reversed_polarity_agrees(toy_home: Path, run: Run, astronaut_png: Path) -> None:
+    from ..toy_detector import write_toy_detector
+
+    if not (toy_home / "models" / "toy-low").exists():
+        write_toy_detector(toy_home, name="toy-low", fake_is="low")
+    high = json.loads(run("scan", astronaut_png, "--detector", "toy", "--json", "-").out)["score"]
+    low = json.loads(run("scan", astronaut_png, "--detector", "toy-low", "--json", "-").out)["score"]
+    assert high + low == pytest.approx(1, abs=1e-5)
