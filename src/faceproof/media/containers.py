@@ -12,6 +12,7 @@ import av
 from av.stream import Disposition
 
 from faceproof.errors import MediaCorruptError, MediaError, MediaUnsupportedError, NoVideoStreamError
+from faceproof.media.facts import Limits
 from faceproof.media.files import shown
 
 # Demuxers that read nothing but the file they are given. Those for sound are here so that a sound file is told
@@ -66,14 +67,19 @@ _UNTHREADED = frozenset({"mpeg4", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "h263", "
 
 
 @contextmanager
-def opened(file: BinaryIO, path: Path) -> Iterator[Any]:
+def opened(file: BinaryIO, path: Path, limits: Limits) -> Iterator[Any]:
     """A container over an open file. FFmpeg never sees the name, only the bytes."""
     file.seek(0)
     head = file.read(16)
     file.seek(0)
     try:
         container = av.open(
-            _Nameless(file), "r", container_options=_OPTIONS, metadata_errors="replace", buffer_size=1 << 16
+            _Nameless(file),
+            "r",
+            options=_decoder_options(limits),  # for the frames FFmpeg decodes on its own to learn what it has
+            container_options=_OPTIONS,
+            metadata_errors="replace",
+            buffer_size=1 << 16,
         )
     except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
         raise _why_not_opened(path, head, error) from error
@@ -83,6 +89,14 @@ def opened(file: BinaryIO, path: Path) -> Iterator[Any]:
         yield container
     finally:
         container.close()
+
+
+def _decoder_options(limits: Limits) -> dict[str, str]:
+    """A stream may grow to any size half-way: have the decoder refuse before it takes the memory.
+
+    Twice the limit, because it counts the padding of its blocks too; the frames are measured exactly afterwards.
+    """
+    return {"max_pixels": str(2 * limits.max_pixels + 65_536)}
 
 
 class _Nameless:
@@ -113,7 +127,7 @@ def _damaged(path: Path) -> MediaCorruptError:
     )
 
 
-def video_stream(container: Any, path: Path) -> Any:
+def video_stream(container: Any, path: Path, limits: Limits) -> Any:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     moving = [s for s in streams if not s.disposition & Disposition.timed_thumbnails] or streams
     if not moving:
@@ -124,6 +138,7 @@ def video_stream(container: Any, path: Path) -> Any:
     if context is None or context.codec.name not in CODECS:
         name = "an unknown codec" if context is None else f"the codec {context.codec.name}"
         raise MediaUnsupportedError(f"{shown(path)} uses {name}, which Faceproof does not decode")
+    context.options = _decoder_options(limits)
     context.thread_type = "AUTO"
     # MPEG-4's frame threads now and then hand a damaged frame out before they have marked it as such.
     context.thread_count = 1 if context.codec.name in _UNTHREADED else min(_MAX_THREADS, (os.cpu_count() or 1) + 1)
@@ -142,6 +157,8 @@ def packets(container: Any, stream: Any) -> Iterator[Any]:
             errors += 1
             if errors < _MAX_READ_ERRORS:
                 continue
+        except IndexError:
+            pass  # PyAV stumbles at the end over streams that appeared on the way, after flushing the known ones
         return
 
 

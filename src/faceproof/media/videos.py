@@ -45,8 +45,8 @@ class VideoSurvey:
 
 def survey(file: BinaryIO, path: Path, limits: Limits) -> VideoSurvey:
     """Walk through all packets and decode up to the first whole frame."""
-    with opened(file, path) as container:
-        stream = video_stream(container, path)
+    with opened(file, path, limits) as container:
+        stream = video_stream(container, path, limits)
         _check_pixels(stream.width, stream.height, path, limits)
         declared = float(container.duration / av.time_base) if container.duration else 0.0
         if declared > limits.max_duration and _tells_duration(container):
@@ -89,8 +89,8 @@ def read(
     wanted = sampling.indices(total)
     if not wanted:
         return
-    with opened(file, path) as container:
-        stream = video_stream(container, path)
+    with opened(file, path, limits) as container:
+        stream = video_stream(container, path, limits)
         _check_pixels(stream.width, stream.height, path, limits)
         to_rgb = _Converter(path)
 
