@@ -45,7 +45,8 @@ def golden_crop(asset: str, folder: Path) -> Crop:
         low, share = np.minimum(steps * 7 // 255, 6), (steps * 7) % 255
         rows = coarse[low].astype(np.int64) * (255 - share)[:, None, None] + coarse[low + 1] * share[:, None, None]
         both = rows[:, low] * (255 - share)[None, :, None] + rows[:, low + 1] * share[None, :, None]
-        return (both // (255 * 255)).astype(np.uint8)
+        pattern: Crop = (both // (255 * 255)).astype(np.uint8)
+        return pattern
     try:
         data = (folder / asset).read_bytes()
     except OSError as error:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Box = tuple[float, float, float, float]
@@ -34,7 +34,6 @@ class Reason(StrEnum):
     FACES_TOO_BLURRED = "faces_too_blurred"
     TOO_FEW_FACES = "too_few_faces"
     INSIDE_BAND = "score_inside_band"
-    PARTLY_JUDGED = "some_faces_not_judged"
     MEMBERS_DISAGREE = "members_disagree"
 
 

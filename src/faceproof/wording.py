@@ -27,7 +27,6 @@ REASONS = {
     Reason.FACES_TOO_BLURRED: "the faces are too blurred to judge",
     Reason.TOO_FEW_FACES: "the face is seen in too few frames to judge",
     Reason.INSIDE_BAND: "the score lies in the range where the detector is often wrong",
-    Reason.PARTLY_JUDGED: "not every person could be judged",
     Reason.MEMBERS_DISAGREE: "the detectors asked disagree",
 }
 
@@ -37,7 +36,6 @@ REMEDIES = {
     Reason.FACES_TOO_BLURRED: "A sharper or less compressed copy would help.",
     Reason.TOO_FEW_FACES: "More frames would help: --frames all.",
     Reason.INSIDE_BAND: "A less compressed original, or a second detector, would help.",
-    Reason.PARTLY_JUDGED: "A copy of higher resolution would help.",
     Reason.MEMBERS_DISAGREE: "Look at each detector's own result.",
 }
 
