@@ -47,6 +47,8 @@ def open_source(recipe: Recipe, data: str | Path, landmarks: str | Path | None =
     return PairSource(recipe, data, landmarks) if recipe.mode == "pairs" else CropSource(recipe, data)
 
 
+# Loaders get a generator of their own: by default each new one draws from torch's global generator, and a resumed
+# run, which opens one loader more, would go on with other dropout masks.
 def _one_thread(worker: int) -> None:
     del worker
     cv2.setNumThreads(1)  # one process per core: threads inside would only fight
@@ -109,6 +111,7 @@ class PairSource(_Normaliser):
             num_workers=recipe.run.workers,
             collate_fn=pairs.collate,
             worker_init_fn=_one_thread,
+            generator=torch.Generator(),
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -189,7 +192,13 @@ class CropSource(_Normaliser):
         keys = [[(epoch, int(i)) for i in chunk] for chunk in chunks]
         weights = self.class_weights() if recipe.run.balance == "weights" else None
         crops = _Crops(self.table, recipe.augment, recipe.run.seed, weights)
-        return DataLoader(crops, batch_sampler=keys, num_workers=recipe.run.workers, worker_init_fn=_one_thread)
+        return DataLoader(
+            crops,
+            batch_sampler=keys,
+            num_workers=recipe.run.workers,
+            worker_init_fn=_one_thread,
+            generator=torch.Generator(),
+        )
 
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         return self.held.pictures, self.held.labels

@@ -151,8 +151,10 @@ def film(tiles: np.ndarray, rng: np.random.Generator, options: DegradeOptions) -
     codec = str(rng.choice(codecs, p=odds / odds.sum()))
     length = int(rng.integers(1, 5))
     speed = rng.normal(0, 1.2, (count // 2, 2))
-    # the fakes go to the lower half of the mosaic: motion search must not find a real beside its fake
+    # real and fake share a column, which of them is on top is drawn: the edge of the frame, and what the deblocking
+    # filter carries over from the neighbour, must not tell them apart
     columns = count // 2
+    on_top = rng.integers(0, 2, columns)
     frames = np.empty((length, 2 * side, columns * side, 3), np.uint8)
     track = np.clip(np.round(start[None] + speed[None] * np.arange(length)[:, None, None]), 0, SLACK).astype(int)
     for t in range(length):
@@ -176,7 +178,7 @@ def film(tiles: np.ndarray, rng: np.random.Generator, options: DegradeOptions) -
     out = np.empty((count, side, side, 3), np.uint8)
     for k in range(columns):
         for row in (0, 1):
-            out[2 * k + row] = decoded[row * side : (row + 1) * side, k * side : (k + 1) * side]
+            out[2 * k + (row ^ on_top[k])] = decoded[row * side : (row + 1) * side, k * side : (k + 1) * side]
     return out, np.repeat(track[keep], 2, 0)
 
 

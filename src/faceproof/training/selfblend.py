@@ -51,7 +51,7 @@ def shift_frequency(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     side = image.shape[0]
     kind = rng.random()
     if kind < 0.35:
-        small = max(16, int(side / rng.uniform(1.2, 2.6)))
+        small = max(16, int(side / rng.uniform(1.15, 2.2)))
         shrink = cv2.INTER_AREA if rng.random() < 0.6 else cv2.INTER_NEAREST
         grow = cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_CUBIC
         return cv2.resize(cv2.resize(image, (small, small), interpolation=shrink), (side, side), interpolation=grow)
@@ -107,11 +107,10 @@ def self_blend(
     image: np.ndarray, points: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The face onto itself; returns (real, fake, mask). The real may be the one that carries the colour change."""
-    source, target = image, image
-    if rng.random() < 0.5:
-        source = shift_frequency(shift_colour(image, rng), rng)
-    else:
-        target = shift_frequency(shift_colour(image, rng), rng)
+    changed = shift_colour(image, rng, rng.uniform(0.2, 1.0))
+    if rng.random() < 0.8:
+        changed = shift_frequency(changed, rng)
+    source, target = (changed, image) if rng.random() < 0.5 else (image, changed)
     mask = masks.hull(masks.region(points, rng), image.shape[0], rng)
     source, mask = _nudge(source, mask, rng)
     if rng.random() < 0.3:
@@ -132,7 +131,7 @@ def swap(
     source = cv2.warpAffine(other, fit, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     kind = str(rng.choice(["face", "brows_to_chin", "inner", "lower"], p=[0.4, 0.4, 0.1, 0.1]))
     mask = masks.hull(masks.region(points, rng, kind), side, rng)
-    if rng.random() < 0.85:
+    if rng.random() < 0.9:
         source = match_colour(source, image, mask)
     if rng.random() < 0.5:
         source = warps.rerender(source, rng) if rng.random() < 0.6 else shift_frequency(source, rng)

@@ -1,0 +1,173 @@
+import csv
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+from faceproof.errors import TrainingError
+from faceproof.training import checkpoints, load_recipe, loop, losses, pairs, train
+from faceproof.training.degrade import DegradeOptions
+from faceproof.training.networks import FaceNetwork
+from faceproof.training.shards import FaceStore
+
+TINY = {
+    "network.backbone": "test_efficientnet", "network.init": "", "input.size": 64, "pairs.tile": [64, 80],
+    "pairs.group": 2, "pairs.held_out": 0.25, "run.batch": 8, "run.epochs": 2, "run.steps_per_epoch": 3,
+    "run.workers": 0, "run.precision": "32-true", "schedule.warmup_steps": 2,
+}  # fmt: skip
+
+
+def tiny(**changes):
+    return load_recipe("faceproof-small", TINY | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def weights(path):
+    return checkpoints.load(path)["network"]
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_thirty_two_pairs_can_be_learnt_by_heart(shards):
+    options = pairs.PairOptions(size=64, heatmap=8, degrade=DegradeOptions(tile=(64, 80)))
+    store = FaceStore(shards, "all")
+    batch = pairs.collate([pairs.make_group(store, 0, number, options) for number in range(8)])
+    image = batch["image"].float() / 127.5 - 1
+    torch.manual_seed(0)
+    network = FaceNetwork("test_efficientnet", dropout=0.0)
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
+    for _ in range(150):
+        found = network(image)
+        loss = losses.smoothed_bce(found.logit, batch["label"]) + losses.mask_bce(found.heatmap, batch["mask"])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        score = loop.auroc(batch["label"].numpy(), found.logit.detach().numpy())
+        if score > 0.995:
+            break
+    assert score > 0.99
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(shards, tmp_path):
+    recipe = tiny(network__dropout=0.3)
+    whole = train(recipe, shards, tmp_path / "whole", quiet=True)
+    train(recipe, shards, tmp_path / "parts", quiet=True, max_steps=2)  # in the middle of the first epoch
+    train(recipe, shards, tmp_path / "parts", quiet=True, resume=True, max_steps=3)  # exactly at its end
+    parts = train(recipe, shards, tmp_path / "parts", quiet=True, resume=True)
+    assert same(weights(tmp_path / "whole/last.pt"), weights(tmp_path / "parts/last.pt"))
+    assert whole.history == parts.history
+    one, two = (checkpoints.load(tmp_path / name / "last.pt") for name in ("whole", "parts"))
+    assert same(one["average"], two["average"])
+
+
+def test_a_run_leaves_checkpoints_metrics_and_a_board(shards, tmp_path):
+    result = train(tiny(run__save_every=1), shards, tmp_path)
+    assert result.stopped == "finished"
+    assert {"last.pt", "best.pt", "epoch_001.pt", "epoch_002.pt", "metrics.csv"} <= set(os.listdir(tmp_path))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert 0 <= float(rows[0]["held_out_auroc"]) <= 1
+    assert list((tmp_path / "tensorboard").iterdir())
+    stored = checkpoints.load(tmp_path / "last.pt")
+    assert stored["recipe"]["name"] == "faceproof-small"
+    assert len(stored["data"]) == 64
+    assert stored["metrics"]["held_out_auroc"] == result.history[-1]["held_out_auroc"]
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_used_folder_other_recipe_or_other_data_is_refused(shards, tmp_path):
+    from tests.training.conftest import write_shards
+
+    train(tiny(), shards, tmp_path / "run", quiet=True, max_steps=1)
+    with pytest.raises(TrainingError, match="already holds a run"):
+        train(tiny(), shards, tmp_path / "run", quiet=True)
+    with pytest.raises(TrainingError, match="another recipe.*optimiser"):
+        train(tiny(optimiser__lr=1e-3), shards, tmp_path / "run", quiet=True, resume=True)
+    with pytest.raises(TrainingError, match="data changed"):
+        train(tiny(), write_shards(tmp_path / "other", 40), tmp_path / "run", quiet=True, resume=True)
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        train(tiny(), shards, tmp_path / "empty", quiet=True, resume=True)
+
+
+def test_a_torn_checkpoint_is_named(shards, tmp_path):
+    train(tiny(), shards, tmp_path, quiet=True, max_steps=1)
+    data = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train(tiny(), shards, tmp_path, quiet=True, resume=True)
+
+
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_batch(shards, tmp_path, monkeypatch):
+    monkeypatch.setitem(losses.LOSSES, "bce", lambda logit, *_, **__: logit.sum() * float("nan"))
+    with pytest.raises(TrainingError, match="the batch is kept"):
+        train(tiny(), shards, tmp_path, quiet=True)
+    kept = checkpoints.load(tmp_path / "nan_batch_0.pt")
+    assert kept["batch"]["image"].shape == (8, 3, 64, 64)
+
+
+def test_out_of_memory_names_a_batch_that_fits(shards, tmp_path, monkeypatch):
+    original = FaceNetwork.forward
+
+    def forward(self, x):
+        if len(x) > 3 and self.training:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return original(self, x)
+
+    monkeypatch.setattr(FaceNetwork, "forward", forward)
+    with pytest.raises(TrainingError, match=r"run\.batch = 2 fits"):
+        train(tiny(), shards, tmp_path, quiet=True)
+
+
+def test_early_stopping_counts_epochs_without_a_better_score(shards, tmp_path, monkeypatch):
+    scores = iter([0.6, 0.7, 0.65, 0.66, 0.9])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: {"held_out_auroc": next(scores)})
+    result = train(tiny(run__epochs=5, run__steps_per_epoch=1, run__early_stop=2), shards, tmp_path, quiet=True)
+    assert (result.stopped, result.epochs, result.score) == ("early", 4, 0.7)
+    assert checkpoints.load(tmp_path / "best.pt")["metrics"]["held_out_auroc"] == 0.7
+
+
+def test_ctrl_c_saves_and_resume_goes_on(shards, tmp_path, monkeypatch):
+    import signal
+
+    original = loop.Journal.step
+
+    def step(self, number, values):
+        original(self, number, values)
+        if number == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop.Journal, "step", step)
+    assert train(tiny(), shards, tmp_path / "a", quiet=True).stopped == "interrupted"
+    monkeypatch.undo()
+    assert checkpoints.load(tmp_path / "a/last.pt")["progress"]["step"] == 2
+    assert train(tiny(), shards, tmp_path / "a", quiet=True, resume=True).stopped == "finished"
+    train(tiny(), shards, tmp_path / "b", quiet=True)
+    assert same(weights(tmp_path / "a/last.pt"), weights(tmp_path / "b/last.pt"))
+
+
+def test_two_processes_learn_what_one_with_twice_the_share_learns(shards, tmp_path):
+    # BatchNorm sees half a batch in each process, so it is frozen: then the gradients' mean is the whole batch's
+    changes = TINY | {"network.freeze_batchnorm": True, "network.dropout": 0.0, "run.epochs": 1, "run.batch": 8}
+    script = tmp_path / "ddp.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys
+        from faceproof.training import load_recipe, train
+        recipe = load_recipe("faceproof-small", {changes!r})
+        train(recipe, {str(shards)!r}, sys.argv[1], accelerator="cpu", devices=int(sys.argv[2]), quiet=False)
+        """)
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
+    subprocess.run([*launcher, script, tmp_path / "two", "2"], check=True, env=environment, capture_output=True, timeout=240)
+    subprocess.run([sys.executable, script, tmp_path / "one", "1"], check=True, env=environment, capture_output=True, timeout=240)
+    one, two = (checkpoints.load(tmp_path / name / "last.pt") for name in ("one", "two"))
+    assert one["progress"]["step"] == two["progress"]["step"] == 3
+    for key, value in one["network"].items():
+        np.testing.assert_allclose(value.float().numpy(), two["network"][key].float().numpy(), atol=2e-4, err_msg=key)
+    assert one["metrics"]["held_out_auroc"] == pytest.approx(two["metrics"]["held_out_auroc"], abs=0.02)
