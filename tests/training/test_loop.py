@@ -69,7 +69,7 @@ def test_a_run_leaves_checkpoints_metrics_and_a_board(shards, tmp_path):
     result = train(tiny(run__save_every=1), shards, tmp_path)
     assert result.stopped == "finished"
     assert {"last.pt", "best.pt", "epoch_001.pt", "epoch_002.pt", "metrics.csv"} <= set(os.listdir(tmp_path))
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert 0 <= float(rows[0]["held_out_auroc"]) <= 1
     assert list((tmp_path / "tensorboard").iterdir())

@@ -65,6 +65,15 @@ def test_pairs_stay_alike_through_camera_and_encoder():
     np.testing.assert_array_equal(offsets[0], offsets[1])
 
 
+def test_every_tile_comes_back_in_its_own_place():
+    options, side = degrade.DegradeOptions(codec=1.0, crf=(20, 24)), 64
+    for seed in range(12):
+        colours = np.random.default_rng(seed).integers(40, 216, (8, 1, 1, 3))
+        tiles = np.broadcast_to(colours, (8, side + degrade.SLACK, side + degrade.SLACK, 3)).astype(np.uint8)
+        out, _ = degrade.film(tiles, np.random.default_rng(seed), options)
+        assert np.abs(out.mean((1, 2)) - colours[:, 0, 0]).max() < 12
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg4"])
 @pytest.mark.parametrize("keep", [0, 3])
 def test_the_encoder_returns_the_frame_asked_for(codec, keep):

@@ -161,9 +161,8 @@ def film(tiles: np.ndarray, rng: np.random.Generator, options: DegradeOptions) -
         for k in range(columns):
             x, y = track[t, k]
             for row in (0, 1):
-                frames[t, row * side : (row + 1) * side, k * side : (k + 1) * side] = tiles[
-                    2 * k + row, y : y + side, x : x + side
-                ]
+                tile = tiles[2 * k + (row ^ on_top[k]), y : y + side, x : x + side]
+                frames[t, row * side : (row + 1) * side, k * side : (k + 1) * side] = tile
     if length > 1 and rng.random() < 0.6:  # a little sensor noise, or every P frame is a pure copy
         grain = rng.integers(-2, 3, (*frames.shape[:3], 1), dtype=np.int16)
         grain[:, side:] = grain[:, :side]
