@@ -1,0 +1,1 @@
+"""Operations: watching, comparing, versioning and spreading detectors over machines. Extra: ``faceproof[ops]``."""
