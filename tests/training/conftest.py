@@ -24,7 +24,9 @@ def draw_face(seed: int, side: int = 160) -> np.ndarray:
     image = np.full((side, side, 3), rng.uniform(30, 220, 3), np.float32)
     image += cv2.resize(rng.normal(0, 25, (6, 6, 3)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
     skin = rng.uniform(90, 220) * np.array([1.0, 0.8, 0.7])
-    cv2.ellipse(image, (side // 2, int(side * 0.53)), (int(side * 0.25), int(side * 0.33)), 0, 0, 360, skin.tolist(), -1)
+    cv2.ellipse(
+        image, (side // 2, int(side * 0.53)), (int(side * 0.25), int(side * 0.33)), 0, 0, 360, skin.tolist(), -1
+    )
     for x, y in FIVE[:2] * side:
         cv2.circle(image, (int(x), int(y)), side // 28, (30, 30, 60), -1)
     cv2.line(image, *((FIVE[3:] * side).astype(int).tolist()), (120, 30, 40), side // 40)
@@ -46,7 +48,9 @@ def write_shards(folder: Path, count: int, side: int = 160, broken: int = 0) -> 
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
             box = [side * 0.22, side * 0.2, side * 0.78, side * 0.84]
-            writer.writerow(["faces-00.tar", info.name, "drawn", f"person_{number}", side, *box, *(FIVE * side).ravel()])
+            writer.writerow(
+                ["faces-00.tar", info.name, "drawn", f"person_{number}", side, *box, *(FIVE * side).ravel()]
+            )
     return folder
 
 

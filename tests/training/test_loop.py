@@ -163,9 +163,22 @@ def test_two_processes_learn_what_one_with_twice_the_share_learns(shards, tmp_pa
         """)
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
-    subprocess.run([*launcher, script, tmp_path / "two", "2"], check=True, env=environment, capture_output=True, timeout=240)
-    subprocess.run([sys.executable, script, tmp_path / "one", "1"], check=True, env=environment, capture_output=True, timeout=240)
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "0",
+        "--standalone",
+    ]
+    subprocess.run(
+        [*launcher, script, tmp_path / "two", "2"], check=True, env=environment, capture_output=True, timeout=240
+    )
+    subprocess.run(
+        [sys.executable, script, tmp_path / "one", "1"], check=True, env=environment, capture_output=True, timeout=240
+    )
     one, two = (checkpoints.load(tmp_path / name / "last.pt") for name in ("one", "two"))
     assert one["progress"]["step"] == two["progress"]["step"] == 3
     for key, value in one["network"].items():

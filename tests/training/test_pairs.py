@@ -90,7 +90,9 @@ def test_stronger_compression_loses_more():
     if "libx264" not in degrade.available_codecs():
         pytest.skip("this PyAV has no libx264")
     frames = np.stack([draw_face(0, 128)] * 2)
-    lost = [np.abs(degrade.codec_round_trip(frames, "libx264", crf, 1).astype(int) - frames[1]).mean() for crf in (18, 40)]
+    lost = [
+        np.abs(degrade.codec_round_trip(frames, "libx264", crf, 1).astype(int) - frames[1]).mean() for crf in (18, 40)
+    ]
     assert lost[0] < lost[1]
 
 

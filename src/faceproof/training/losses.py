@@ -51,4 +51,8 @@ def mask_bce(heatmap: Tensor, mask: Tensor) -> Tensor:
 
 
 #: Names a recipe may use.
-LOSSES: dict[str, Callable[..., Tensor]] = {"bce": smoothed_bce, "focal": focal, "class_averaged_bce": class_averaged_bce}
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "bce": smoothed_bce,
+    "focal": focal,
+    "class_averaged_bce": class_averaged_bce,
+}
