@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.training.conftest import draw_face
 
 from faceproof.errors import DatasetError
 from faceproof.training import checkpoints, load_recipe, train
 from faceproof.training.data import CropSource, Watch, build_transform
 from faceproof.training.media_crops import CropTable, Item, check_leakage, extract, read_items, split_groups
 from faceproof.training.recipe import AugmentTable
-from tests.training.conftest import draw_face
 
 SMALL = {
     "network.architecture": "faceproof", "network.backbone": "test_efficientnet", "input.size": 64, "run.batch": 8,

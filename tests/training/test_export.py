@@ -3,12 +3,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.training.test_loop import TINY
 
 from faceproof.errors import TrainingError, WeightsError
 from faceproof.training import card, load_recipe, package, train
 from faceproof.training.export import check_parity, export_onnx, fit_platt
 from faceproof.training.networks import FaceNetwork, build_network, load_imagenet
-from tests.training.test_loop import TINY
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

@@ -86,7 +86,7 @@ def test_a_used_folder_other_recipe_or_other_data_is_refused(shards, tmp_path):
     train(tiny(), shards, tmp_path / "run", quiet=True, max_steps=1)
     with pytest.raises(TrainingError, match="already holds a run"):
         train(tiny(), shards, tmp_path / "run", quiet=True)
-    with pytest.raises(TrainingError, match="another recipe.*optimiser"):
+    with pytest.raises(TrainingError, match=r"another recipe.*optimiser"):
         train(tiny(optimiser__lr=1e-3), shards, tmp_path / "run", quiet=True, resume=True)
     with pytest.raises(TrainingError, match="data changed"):
         train(tiny(), write_shards(tmp_path / "other", 40), tmp_path / "run", quiet=True, resume=True)

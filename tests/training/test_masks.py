@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.training.conftest import FIVE
 
 from faceproof.training import masks
-from tests.training.conftest import FIVE
 
 SIDES = st.integers(64, 320)
 SEEDS = st.integers(0, 2**32 - 1)

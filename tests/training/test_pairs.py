@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.training.conftest import FIVE, draw_face, write_shards
 
 from faceproof.errors import DatasetError
 from faceproof.training import degrade, masks, pairs, selfblend, warps
 from faceproof.training.shards import FaceStore, held_out
-from tests.training.conftest import FIVE, draw_face, write_shards
 
 OPTIONS = pairs.PairOptions(size=96, heatmap=12, degrade=degrade.DegradeOptions(tile=(80, 112)))
 
