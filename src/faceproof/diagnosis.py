@@ -42,7 +42,8 @@ def golden_crop(asset: str, folder: Path) -> Crop:
         coarse = np.random.default_rng(int(seed)).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         # Whole-number weights in plain numpy: no library's resize decides what the picture is.
         steps = np.arange(256)
-        low, share = np.minimum(steps * 7 // 255, 6), (steps * 7) % 255
+        low = np.minimum(steps * 7 // 255, 6)
+        share = steps * 7 - low * 255
         rows = coarse[low].astype(np.int64) * (255 - share)[:, None, None] + coarse[low + 1] * share[:, None, None]
         both = rows[:, low] * (255 - share)[None, :, None] + rows[:, low + 1] * share[None, :, None]
         pattern: Crop = (both // (255 * 255)).astype(np.uint8)

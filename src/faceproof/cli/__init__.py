@@ -26,7 +26,6 @@ _ROOMS = ("scan", "faces", "detectors", "doctor", "evidence", "evaluate", "train
 EXIT_SOME_FAILED = 1
 EXIT_USAGE = 2
 EXIT_FAKE_FOUND = 3
-EXIT_INTERRUPTED = 130
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,7 +47,7 @@ for _room in _ROOMS:
 
 
 def main() -> None:
-    """Entry point. Errors raised on purpose become one line and a remedy on stderr; Ctrl-C leaves quietly."""
+    """Entry point. Errors raised on purpose become one line and a remedy on stderr; Ctrl-C ends with 130."""
     from faceproof.errors import FaceproofError, OptionError
 
     for stream in (sys.stdout, sys.stderr):
@@ -68,6 +67,3 @@ def main() -> None:
 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_SOME_FAILED)
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
-        sys.exit(EXIT_INTERRUPTED)

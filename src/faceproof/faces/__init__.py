@@ -3,4 +3,6 @@
 from faceproof.faces.crops import batch, cut, fit, sharpness
 from faceproof.faces.mtcnn import Face, FaceDetector, detect
 
-__all__ = ["Face", "FaceDetector", "batch", "cut", "detect", "fit", "sharpness"]
+from faceproof.faces.tracks import Tracker
+
+__all__ = ["Tracker", "Face", "FaceDetector", "batch", "cut", "detect", "fit", "sharpness"]
