@@ -48,13 +48,14 @@ def square(boxes: Floats) -> Floats:
     sides = boxes[:, 2:] - boxes[:, :2]
     longest = sides.max(axis=1, keepdims=True)
     corners = boxes[:, :2] + sides * np.float32(0.5) - longest * np.float32(0.5)
-    return cast(Floats, np.concatenate([corners, corners + longest], axis=1))
+    return np.concatenate([corners, corners + longest], axis=1)
 
 
 def correct(boxes: Floats, shares: Floats) -> Floats:
     """Move each edge by a share of the box's side (+ 1)."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
-    return boxes + shares * np.concatenate([sides, sides], axis=1)
+    moved: Floats = boxes + shares * np.concatenate([sides, sides], axis=1)
+    return moved
 
 
 def overlaps(boxes: Floats, others: Floats) -> Floats:

@@ -19,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from faceproof.errors import OptionError
+from faceproof.faces.area import AreaSums
 from faceproof.faces.boxes import correct, square, suppress, suppress_nested
-from faceproof.faces.pyramid import STEP, WINDOW, Image, Layout, paint, plan
+from faceproof.faces.pyramid import STEP, WINDOW, Layout, paint, plan
 from faceproof.runtime.network import Network, Precision, Runtime, load_network
 
 WEIGHTS = Path(__file__).parent / "weights"
 Mode = Literal["thorough", "fast"]
+Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 _BATCH = 64
 
@@ -138,17 +140,18 @@ class FaceDetector:
 
     def _cascade(self, image: Image, networks: tuple[Network, Network, Network]) -> tuple[Floats, Floats, Floats]:
         pnet, rnet, onet = networks
-        boxes, scores, shifts = _propose(image, pnet, self.min_face, self.factor, self.thresholds[0])
+        sums = AreaSums(image)
+        boxes, scores, shifts = _propose(sums, pnet, self.min_face, self.factor, self.thresholds[0])
         kept = suppress(boxes, scores, 0.7)
         boxes, shifts = boxes[kept], shifts[kept]
         sides = boxes[:, 2:] - boxes[:, :2]
         boxes = square(boxes + shifts * np.concatenate([sides, sides], axis=1))
 
-        boxes, scores, shifts, _ = _judge(image, boxes, rnet, 24, self.thresholds[1])
+        boxes, scores, shifts, _ = _judge(sums, boxes, rnet, 24, self.thresholds[1])
         kept = suppress(boxes, scores, 0.7)
         boxes = square(correct(boxes[kept], shifts[kept]))
 
-        boxes, scores, shifts, marks = _judge(image, boxes, onet, 48, self.thresholds[2])
+        boxes, scores, shifts, marks = _judge(sums, boxes, onet, 48, self.thresholds[2])
         sides = boxes[:, 2:] - boxes[:, :2] + 1
         points = marks.reshape(-1, 2, 5).transpose(0, 2, 1) * sides[:, None, :] + boxes[:, None, :2] - 1
         boxes = correct(boxes, shifts)
@@ -185,14 +188,14 @@ def _detector(
 
 
 def _propose(
-    image: Image, pnet: Network, min_face: float, factor: float, threshold: float
+    sums: AreaSums, pnet: Network, min_face: float, factor: float, threshold: float
 ) -> tuple[Floats, Floats, Floats]:
     """Windows that the P-Net takes for faces: boxes, probabilities and corrections in shares of the side."""
-    layout = plan(image.shape[1], image.shape[0], min_face, factor)
-    canvas = paint(image, layout)
+    layout = plan(sums.width, sums.height, min_face, factor)
+    canvas = paint(sums, layout)
     found = []
     for top in layout.strips():
-        outputs = pnet.run(_planes(canvas[None, top : top + layout.strip]))
+        outputs = pnet.run(np.ascontiguousarray(canvas[None, :, top : top + layout.strip]))
         prob, bbreg = outputs["prob"][0, 0], outputs["bbreg"][0]
         y, x = np.nonzero(prob >= threshold)
         found.append((x, y + top // STEP, prob[y, x], bbreg[:, y, x].T))
@@ -230,26 +233,19 @@ def _per_level(
 
 
 def _judge(
-    image: Image, boxes: Floats, network: Network, size: int, threshold: float
+    sums: AreaSums, boxes: Floats, network: Network, size: int, threshold: float
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """What the network says of each box: the boxes above the threshold, probabilities, corrections and landmarks."""
-    height, width = image.shape[:2]
     edges = np.trunc(boxes).astype(np.int64)
     low = np.maximum(edges[:, :2], 1) - 1
-    high = np.minimum(edges[:, 2:], (width, height))
+    high = np.minimum(edges[:, 2:], (sums.width, sums.height))
     usable = np.flatnonzero((high > low).all(axis=1))
-    boxes, low, high = boxes[usable], low[usable], high[usable]
-    crops = np.empty((len(boxes), size, size, 3), dtype=np.uint8)
-    for crop, (x0, y0), (x1, y1) in zip(crops, low.tolist(), high.tolist(), strict=True):
-        enlarge = x1 - x0 < size or y1 - y0 < size
-        cv2.resize(
-            image[y0:y1, x0:x1], (size, size), crop, interpolation=cv2.INTER_LINEAR if enlarge else cv2.INTER_AREA
-        )
+    boxes, crops = boxes[usable], sums.crops(low[usable], high[usable], size)
     prob = np.empty(len(boxes), np.float32)
     shifts = np.empty((len(boxes), 4), np.float32)
     marks = np.empty((len(boxes), 10), np.float32)
     for start in range(0, len(boxes), _BATCH):
-        part = _planes(crops[start : start + _BATCH])
+        part = crops[start : start + _BATCH]
         outputs = network.run(_fill(part))
         end = start + len(part)
         prob[start:end] = outputs["prob"][: len(part), 0]
@@ -266,10 +262,6 @@ def _fill(batch: Floats) -> Floats:
     if count == len(batch):
         return batch
     return np.concatenate([batch, np.zeros((count - len(batch), *batch.shape[1:]), np.float32)])
-
-
-def _planes(pixels: Image) -> Floats:
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
 def _faces(boxes: Floats, scores: Floats, points: Floats, width: int, height: int) -> list[Face]:

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+
+from faceproof.faces.area import AreaSums
 
 WINDOW = 12
 STEP = 2
@@ -22,7 +23,7 @@ SHARED = WINDOW - STEP
 _STRIP_PIXELS = 300_000
 _WIDEST = 2048
 
-Image = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +91,33 @@ def plan(width: int, height: int, min_face: float, factor: float) -> Layout:
     return Layout(tuple(levels), tuple(tiles), canvas_width, canvas_height, min(strip, canvas_height))
 
 
-def paint(image: Image, layout: Layout) -> Image:
-    """The canvas: uint8 RGB. Each level is resized from the one before it, which costs a fraction of resizing each from
-    the frame."""
-    canvas = np.zeros((layout.height, layout.width, 3), dtype=np.uint8)
-    place = 0
-    source = image
+def paint(sums: AreaSums, layout: Layout) -> Floats:
+    """The canvas: float32 ``[3, height, width]``, pixels from 0 to 255."""
+    canvas = np.zeros((3, layout.height, layout.width), dtype=np.float32)
     for index, level in enumerate(layout.levels):
-        source = cv2.resize(source, (level.width, level.height), interpolation=cv2.INTER_AREA)
-        while place < len(layout.tiles) and layout.tiles[place].level == index:
-            tile = layout.tiles[place]
-            spot = canvas[tile.y : tile.y + _even(tile.height), tile.x : tile.x + _even(tile.width)]
-            spot[: tile.height, : tile.width] = source[:, tile.left : tile.left + tile.width]
-            # The window over an odd edge pools one pixel beyond it.
-            spot[tile.height :, : tile.width] = spot[tile.height - 1 : tile.height, : tile.width]
-            spot[:, tile.width :] = spot[:, tile.width - 1 : tile.width]
-            place += 1
+        tiles = [tile for tile in layout.tiles if tile.level == index]
+        if len(tiles) == 1:
+            tile = tiles[0]
+            sums.shrink(canvas[:, tile.y : tile.y + tile.height, tile.x : tile.x + tile.width])
+        else:
+            whole = np.empty((3, level.height, level.width), dtype=np.float32)
+            sums.shrink(whole)
+            for tile in tiles:
+                canvas[:, tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = whole[
+                    :, :, tile.left : tile.left + tile.width
+                ]
+        for tile in tiles:
+            _repeat_odd_edges(canvas[:, tile.y :, tile.x :], tile)
     return canvas
+
+
+def _repeat_odd_edges(spot: Floats, tile: Tile) -> None:
+    """The window over an odd edge pools one pixel beyond it."""
+    width, height = tile.width, tile.height
+    if height % 2:
+        spot[:, height, :width] = spot[:, height - 1, :width]
+    if width % 2:
+        spot[:, : _even(height), width] = spot[:, : _even(height), width - 1]
 
 
 def _columns(level: Level) -> Iterator[tuple[int, int]]:
