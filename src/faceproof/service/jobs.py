@@ -1,0 +1,278 @@
+"""The life of a job in the table: submitted, claimed, kept alive, finished. Every change is one transaction."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from faceproof.service.store import Store
+from faceproof.service.tables import (
+    FINAL,
+    Counter,
+    Delivery,
+    Event,
+    Idempotency,
+    Job,
+    Lane,
+    Medium,
+    Result,
+    State,
+    Table,
+    Usage,
+)
+
+BACKOFF_CAP = 300.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run one attempt at a job. Whoever holds a newer attempt has taken it over."""
+
+    job_id: str
+    attempt: int
+    worker: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a job failed, for machines and for people."""
+
+    code: str
+    message: str
+    remedy: str = ""
+
+
+WORKER_DIED = Fault(
+    "worker_died",
+    "the process that read this file was killed, each time it was tried",
+    "The file may be damaged on purpose or need more memory than a worker may use; treat it with care.",
+)
+
+
+def enqueue(session: Session, job: Job) -> None:
+    """Add a job, behind the owner's earlier ones but not behind everyone else's: owners take turns."""
+    whole, own = _lane(session, "*"), _lane(session, job.owner)
+    job.turn = own.turn = max(whole.turn, own.turn) + 1
+    session.add(job)
+    session.flush()
+    emit(session, job.id, "state", {"state": State.QUEUED.value})
+
+
+def emit(session: Session, job_id: str, name: str, data: dict[str, Any]) -> None:
+    """Tell the job's listeners."""
+    session.add(Event(job_id=job_id, name=name, data=json.dumps(data)))
+
+
+def claim(store: Store, worker: str, *, lease: float, job_id: str | None = None) -> Claim | None:
+    """Take the next job in turn, or the one named, for ``lease`` seconds. None when there is nothing to take."""
+    now = time.time()
+    wanted = (
+        sa.select(Job)
+        .where(Job.state == State.QUEUED, Job.run_after <= now)
+        .order_by(Job.priority.desc(), Job.turn, Job.created_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if job_id is not None:
+        wanted = wanted.where(Job.id == job_id)
+    with store.read() as session:  # an idle worker must not take SQLite's only write lock
+        if session.scalar(wanted.with_only_columns(Job.id).with_for_update(skip_locked=True)) is None:
+            return None
+    with store.write() as session:
+        job = session.scalars(wanted).first()
+        if job is None:
+            return None
+        job.state = State.RUNNING
+        job.attempt += 1
+        job.worker = worker
+        job.lease_until = now + lease
+        job.started_at = now
+        whole = _lane(session, "*")
+        whole.turn = max(whole.turn, job.turn)
+        emit(session, job.id, "state", {"state": State.RUNNING.value, "attempt": job.attempt})
+        return Claim(job.id, job.attempt, worker)
+
+
+def _mine(claimed: Claim) -> Sequence[sa.ColumnElement[bool]]:
+    return (Job.id == claimed.job_id, Job.attempt == claimed.attempt, Job.state == State.RUNNING)
+
+
+def keep_alive(store: Store, claimed: Claim, *, lease: float) -> bool:
+    """Extend the lease. False when the job was cancelled, deleted or taken over: stop."""
+    with store.write() as session:
+        changed = session.execute(sa.update(Job).where(*_mine(claimed)).values(lease_until=time.time() + lease))
+        return _rows(changed) == 1
+
+
+def progress(store: Store, claimed: Claim, *, lease: float, data: dict[str, Any]) -> bool:
+    """Write how far the attempt has come, tell listeners, extend the lease. False means stop, as in :func:`keep_alive`."""
+    with store.write() as session:
+        changed = session.execute(
+            sa.update(Job)
+            .where(*_mine(claimed))
+            .values(
+                lease_until=time.time() + lease,
+                frames_done=data.get("progress"),
+                frames_total=data.get("total"),
+                faces_seen=data.get("faces"),
+            )
+        )
+        if _rows(changed) != 1:
+            return False
+        emit(session, claimed.job_id, "progress", data)
+        return True
+
+
+def finish(
+    store: Store, claimed: Claim, *, report: str, verdict: str, score: float | None, sums: dict[str, float]
+) -> bool:
+    """Write the report, once: False when this attempt no longer holds the job, and then nothing is written."""
+    with store.write() as session:
+        job = session.scalars(sa.select(Job).where(*_mine(claimed)).with_for_update()).one_or_none()
+        if job is None:
+            return False
+        job.verdict, job.score = verdict, score
+        session.add(Result(job_id=job.id, report=report))
+        add_to(session, {**sums, f"verdict_{verdict}": 1})
+        _close(session, job, State.DONE, {"verdict": verdict, "score": score})
+        return True
+
+
+def finish_other(store: Store, claimed: Claim) -> bool:
+    """As :func:`finish` for a job whose outcome is a file, not a report."""
+    with store.write() as session:
+        job = session.scalars(sa.select(Job).where(*_mine(claimed)).with_for_update()).one_or_none()
+        if job is not None:
+            _close(session, job, State.DONE, {})
+        return job is not None
+
+
+def fail(store: Store, claimed: Claim, fault: Fault) -> bool:
+    """End the job without a report. False when this attempt no longer holds it."""
+    with store.write() as session:
+        job = session.scalars(sa.select(Job).where(*_mine(claimed)).with_for_update()).one_or_none()
+        if job is not None:
+            _fail(session, job, fault)
+        return job is not None
+
+
+def retry(store: Store, claimed: Claim, fault: Fault, *, attempts: int) -> None:
+    """Put the job back for another attempt after a pause, or fail it when it has had ``attempts``."""
+    with store.write() as session:
+        job = session.scalars(sa.select(Job).where(*_mine(claimed)).with_for_update()).one_or_none()
+        if job is not None:
+            _put_back(session, job, fault, attempts=attempts, pause=min(BACKOFF_CAP, 2.0**job.attempt))
+
+
+def give_back(store: Store, claimed: Claim) -> None:
+    """Put the job back as if this attempt had never been: the worker is being stopped in an orderly way."""
+    with store.write() as session:
+        job = session.scalars(sa.select(Job).where(*_mine(claimed)).with_for_update()).one_or_none()
+        if job is not None:
+            _put_back(session, job, WORKER_DIED, attempts=job.attempt + 1, pause=0.0)
+            job.attempt -= 1
+
+
+def release_dead(store: Store, *, attempts: int, worker: str | None = None) -> list[str]:
+    """Take back the jobs whose lease ran out, or those of a ``worker`` known to be dead. Returns the ids put back."""
+    dead = [Job.worker == worker] if worker is not None else [Job.lease_until < time.time()]
+    chosen = sa.select(Job).where(Job.state == State.RUNNING, *dead)
+    with store.read() as session:
+        if session.scalars(chosen.limit(1)).first() is None:
+            return []
+    with store.write() as session:
+        jobs = session.scalars(chosen.with_for_update(skip_locked=True)).all()
+        return [job.id for job in jobs if _put_back(session, job, WORKER_DIED, attempts=attempts, pause=0.0)]
+
+
+def _put_back(session: Session, job: Job, fault: Fault, *, attempts: int, pause: float) -> bool:
+    if job.attempt >= attempts:
+        _fail(session, job, fault)
+        return False
+    job.state = State.QUEUED
+    job.worker = job.lease_until = job.rung_at = None
+    job.run_after = time.time() + pause
+    job.frames_done = job.faces_seen = None
+    emit(session, job.id, "state", {"state": State.QUEUED.value, "attempt": job.attempt})
+    return True
+
+
+def _fail(session: Session, job: Job, fault: Fault) -> None:
+    job.error_code, job.error_message, job.error_remedy = fault.code, fault.message, fault.remedy
+    add_to(session, {f"error_{fault.code}": 1})
+    _close(session, job, State.FAILED, {"code": fault.code, "message": fault.message, "remedy": fault.remedy})
+
+
+def cancel(session: Session, job: Job) -> bool:
+    """End a job that is not final yet; whoever runs it notices within a heartbeat. False when it was final."""
+    if job.state in FINAL:
+        return False
+    _close(session, job, State.CANCELLED, {})
+    return True
+
+
+def _close(session: Session, job: Job, state: State, data: dict[str, Any]) -> None:
+    job.state = state
+    job.finished_at = time.time()
+    job.worker = job.lease_until = None
+    # The steps on the way interest nobody any more; the table must not grow with them.
+    session.execute(sa.delete(Event).where(Event.job_id == job.id, Event.name == "progress"))
+    emit(session, job.id, "state", {"state": state.value, **data})
+    add_to(session, {f"jobs_{state.value}": 1})
+    if job.webhook and job.kind == "scan":
+        session.add(Delivery(job_id=job.id, url=job.webhook, next_at=time.time()))
+
+
+def erase(session: Session, job_ids: Sequence[str]) -> list[str]:
+    """Delete jobs, what hangs on them, and the media no other job needs. Returns the names of files to delete."""
+    ids = list(session.scalars(sa.select(Job.id).where(sa.or_(Job.id.in_(job_ids), Job.parent_id.in_(job_ids)))))
+    media = set(session.scalars(sa.select(Job.media_id).where(Job.id.in_(ids), Job.media_id.is_not(None))))
+    for table in (Result, Event, Idempotency, Delivery):
+        session.execute(sa.delete(table).where(table.job_id.in_(ids)))
+    session.execute(sa.delete(Job).where(Job.id.in_(ids)))
+    names = [f"evidence/{one}" for one in ids]
+    for medium in media:
+        if session.scalars(sa.select(Job.id).where(Job.media_id == medium).limit(1)).first() is None:
+            session.execute(sa.delete(Medium).where(Medium.id == medium))
+            names.append(f"media/{medium}")
+    return names
+
+
+def _lane(session: Session, owner: str) -> Lane:
+    session.execute(_insert(session, Lane).values(owner=owner, turn=0).on_conflict_do_nothing())
+    return session.get_one(Lane, owner, with_for_update=True)
+
+
+def _insert(session: Session, table: type[Table]) -> Any:
+    """INSERT with ON CONFLICT, which each database has in its own dialect."""
+    return (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def add_to(session: Session, sums: dict[str, float]) -> None:
+    """Add to counters that outlive the jobs."""
+    for name, value in sorted(sums.items()):  # in one order everywhere, so that writers never wait in a circle
+        row = _insert(session, Counter).values(name=name, value=value)
+        session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": Counter.value + value}))
+
+
+def use(session: Session, owner: str, size: int) -> None:
+    """Book one job of ``size`` bytes on the owner's day."""
+    row = _insert(session, Usage).values(owner=owner, day=int(time.time() // 86400), jobs=1, size=size)
+    more = {"jobs": Usage.jobs + 1, "size": Usage.size + size}
+    session.execute(row.on_conflict_do_update(index_elements=["owner", "day"], set_=more))
+
+
+def queued(session: Session) -> int:
+    """How many jobs wait."""
+    return session.scalar(sa.select(sa.func.count()).select_from(Job).where(Job.state == State.QUEUED)) or 0
+
+
+def _rows(result: sa.Result[Any]) -> int:
+    return int(getattr(result, "rowcount", 0))

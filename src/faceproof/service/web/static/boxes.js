@@ -1,0 +1,74 @@
+// Draws the report's boxes over the medium: each person in the colour of their verdict, dashed where suspicious.
+
+const COLOURS = { FAKE: "#D55E00", REAL: "#0072B2", INCONCLUSIVE: "#8A8A8A", NOT_ASSESSED: "#8A8A8A" };
+
+export class Boxes {
+  constructor(canvas, medium, report) {
+    Object.assign(this, { canvas, medium, report, on: true, hidden: false });
+    this.isVideo = report.media.kind === "video";
+    this.paths = report.tracks.map((track) => ({ track, stops: [] }));
+    const byId = new Map(this.paths.map((path) => [path.track.id, path]));
+    for (const frame of report.frame_predictions) {
+      for (const face of frame.faces) byId.get(face.track)?.stops.push({ time: frame.time, box: face.box, p: face.p_fake });
+    }
+    // Between two looks further apart than this nothing is claimed.
+    const times = report.frame_predictions.map((frame) => frame.time);
+    const gaps = times.slice(1).map((time, i) => time - times[i]);
+    this.reach = Math.max(0.5, 1.5 * (gaps.length ? Math.max(...gaps) : 1));
+    new ResizeObserver(() => this.draw()).observe(medium);
+    if (this.isVideo) this.follow(); else if (medium.complete) this.draw(); else medium.addEventListener("load", () => this.draw());
+  }
+
+  follow() {
+    for (const name of ["loadeddata", "seeked", "timeupdate"]) this.medium.addEventListener(name, () => this.draw());
+    if ("requestVideoFrameCallback" in this.medium) {
+      const next = () => { this.draw(); this.medium.requestVideoFrameCallback(next); };
+      this.medium.requestVideoFrameCallback(next);
+    }
+  }
+
+  draw() {
+    const { canvas, medium, report } = this;
+    const shown = medium.getBoundingClientRect(), density = window.devicePixelRatio || 1;
+    canvas.width = shown.width * density;
+    canvas.height = shown.height * density;
+    const pen = canvas.getContext("2d");
+    if (!this.on || this.hidden) return;
+    const scale = Math.min(shown.width / report.media.width, shown.height / report.media.height) * density;
+    pen.translate((canvas.width - report.media.width * scale) / 2, (canvas.height - report.media.height * scale) / 2);
+    const now = this.isVideo ? medium.currentTime : 0;
+    for (const path of this.paths) {
+      const here = this.at(path, now);
+      if (here) this.box(pen, path.track, here, scale, density);
+    }
+  }
+
+  at(path, now) {
+    const stops = path.stops;
+    if (!this.isVideo) return stops[0];
+    let after = stops.findIndex((stop) => stop.time > now);
+    if (after === -1) after = stops.length;
+    const a = stops[after - 1], b = stops[after];
+    if (a && b && b.time - a.time <= this.reach) {
+      const share = (now - a.time) / (b.time - a.time);
+      return { box: a.box.map((v, i) => v + (b.box[i] - v) * share), p: a.p + (b.p - a.p) * share };
+    }
+    if (a && now - a.time < 0.2) return a;
+    return b && b.time - now < 0.2 ? b : undefined;
+  }
+
+  box(pen, track, { box, p }, scale, density) {
+    const [x0, y0, x1, y1] = box.map((v) => v * scale);
+    const words = track.id ? `person ${track.id}  ${p.toFixed(2)}` : p.toFixed(2);
+    pen.lineWidth = 2.5 * density;
+    pen.strokeStyle = COLOURS[track.verdict];
+    pen.setLineDash(p > this.report.detector.threshold ? [8 * density, 4 * density] : []);
+    pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
+    pen.font = `600 ${13 * density}px system-ui, sans-serif`;
+    const width = pen.measureText(words).width + 10 * density, top = Math.max(0, y0 - 20 * density);
+    pen.fillStyle = "rgb(20 23 26 / .85)";
+    pen.fillRect(x0, top, width, 20 * density);
+    pen.fillStyle = "#fff";
+    pen.fillText(words, x0 + 5 * density, top + 14.5 * density);
+  }
+}

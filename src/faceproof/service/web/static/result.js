@@ -1,0 +1,99 @@
+import { call, clock, complain, wireDelete } from "./api.js";
+import { Boxes } from "./boxes.js";
+
+const place = document.getElementById("result");
+const jobId = place.dataset.job;
+const medium = document.getElementById("medium");
+const seekbar = document.getElementById("seek");
+const isVideo = place.dataset.kind === "video";
+
+wireDelete(jobId);
+const report = await call("GET", `/v1/jobs/${jobId}/report.json`);
+const boxes = new Boxes(document.getElementById("boxes"), medium, report);
+document.getElementById("show-boxes").addEventListener("change", (event) => { boxes.on = event.target.checked; boxes.draw(); });
+
+const note = document.getElementById("viewer-note");
+medium.addEventListener("error", () => {
+  note.textContent = "This browser cannot play the file itself; everything below is unaffected.";
+});
+
+const length = Number(document.querySelector(".lanes")?.dataset.length ?? 0);
+const moments = report.tracks.flatMap((track) => track.suspicious.map((span) => span.start)).sort((a, b) => a - b);
+
+function seek(time) {
+  if (!isVideo) return;
+  medium.currentTime = Math.max(0, Math.min(time, length));
+  show(medium.currentTime);
+}
+
+function show(time) {
+  if (!seekbar) return;
+  const curve = seekbar.querySelector(".curve").getBoundingClientRect();
+  const left = curve.left - seekbar.getBoundingClientRect().left;
+  document.getElementById("playhead").style.left = `${left + (length ? Math.min(1, time / length) : 0) * curve.width}px`;
+  seekbar.setAttribute("aria-valuenow", time.toFixed(1));
+  seekbar.setAttribute("aria-valuetext", told(time));
+}
+
+function told(time) {
+  const said = report.tracks.filter((track) => track.suspicious.some((s) => s.start <= time && time <= s.end)).map((track) => `person ${track.id}`);
+  return clock(time) + (said.length ? `, suspicious: ${said.join(", ")}` : "");
+}
+
+if (seekbar) {
+  const at = (event) => {
+    const curve = seekbar.querySelector(".curve").getBoundingClientRect();
+    seek(((event.clientX - curve.left) / curve.width) * length);
+  };
+  seekbar.addEventListener("pointerdown", (event) => { seekbar.setPointerCapture(event.pointerId); at(event); });
+  seekbar.addEventListener("pointermove", (event) => { if (event.buttons) at(event); });
+  seekbar.addEventListener("keydown", (event) => {
+    const now = medium.currentTime, step = event.shiftKey ? 5 : Math.max(0.2, Math.min(1, length / 50));
+    const target = {
+      ArrowRight: now + step, ArrowUp: now + step, ArrowLeft: now - step, ArrowDown: now - step, Home: 0, End: length,
+      PageDown: moments.find((m) => m > now + 0.05), PageUp: moments.findLast((m) => m < now - 0.05),
+    }[event.key];
+    if (event.key === " ") { event.preventDefault(); medium.paused ? medium.play() : medium.pause(); }
+    if (target === undefined) return;
+    event.preventDefault();
+    seek(target);
+  });
+  medium.addEventListener("timeupdate", () => show(medium.currentTime));
+  window.addEventListener("resize", () => show(medium.currentTime));
+  show(0);
+}
+for (const button of document.querySelectorAll(".seek[data-time]")) {
+  button.addEventListener("click", () => { seek(Number(button.dataset.time)); medium.scrollIntoView({ block: "nearest" }); });
+}
+
+document.getElementById("show-heat")?.addEventListener("change", async (event) => {
+  const box = event.target, time = medium.currentTime;
+  const drawn = `/v1/jobs/${jobId}/overlay.mp4`;
+  if (!box.checked) { medium.src = `/v1/jobs/${jobId}/media`; medium.currentTime = time; boxes.hidden = false; note.textContent = ""; return; }
+  note.textContent = "The video is being drawn; this takes a moment.";
+  for (;;) {
+    const answer = await fetch(drawn, { headers: { Range: "bytes=0-0" } });
+    if (answer.status === 202) { await new Promise((done) => setTimeout(done, 2000)); continue; }
+    if (!answer.ok) {
+      const problem = await answer.json().catch(() => ({}));
+      note.textContent = problem.detail ?? "The video could not be drawn.";
+      box.checked = false;
+      return;
+    }
+    break;
+  }
+  if (!box.checked) return;
+  note.textContent = "";
+  boxes.hidden = true;
+  medium.src = drawn;
+  medium.currentTime = time;
+});
+
+document.getElementById("compare").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const detector = new FormData(event.target).get("detector");
+  try {
+    const other = await call("POST", `/v1/jobs/${jobId}/again`, detector ? { detector } : { frames: "all" });
+    window.location.assign(`/compare/${jobId}/${other.id}`);
+  } catch (error) { complain(error); }
+});
