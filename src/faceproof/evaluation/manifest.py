@@ -16,6 +16,7 @@ from pathlib import Path
 
 from faceproof.errors import DatasetError
 from faceproof.evaluation.problems import ProblemLog
+from faceproof.media.files import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS
 
 COLUMNS = ("path", "label", "dataset", "method", "source_video", "identity", "split")
 FAKE_WORDS = frozenset({"fake", "1", "1.0", "deepfake", "manipulated", "forged", "synthetic", "spoof", "altered"})
@@ -86,18 +87,12 @@ class Manifest:
         return hashlib.sha256(self.relative(entry).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".3gp", ".wmv", ".flv", ".ts"}
-)
-
-
 def media_kind(path: Path) -> str | None:
     """ "image" or "video" by the file's suffix, None for anything else. The decoder has the last word."""
     suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in PICTURE_EXTENSIONS:
         return "image"
-    return "video" if suffix in VIDEO_SUFFIXES else None
+    return "video" if suffix in VIDEO_EXTENSIONS else None
 
 
 def read_manifest(path: Path, *, check_files: bool = True) -> Manifest:

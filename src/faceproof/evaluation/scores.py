@@ -29,7 +29,7 @@ Aggregation = Literal["mean", "max", "median"]
 Scale = Literal["probability", "logit"]
 
 TEXT_COLUMNS = ("dataset", "method", "source_video", "identity", "split", "verdict", "reason")
-QUALITY_COLUMNS = ("face_side", "sharpness", "bit_rate")
+QUALITY_COLUMNS = ("face_side", "sharpness", "bits_per_pixel", "bit_rate")
 ALIASES = {
     "path": ("path", "file", "filename", "file_name", "video", "video_path", "image", "image_path", "media", "name"),
     "label": ("label", "target", "y_true", "ground_truth", "gt", "class"),

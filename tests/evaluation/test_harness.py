@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from faceproof.batch import ScanOptions
+from faceproof.detectors.catalog import find_spec
+from faceproof.detectors.detector import Detector
+from faceproof.errors import OutputError
+from faceproof.evaluation.cache import ScoreCache, media_sha256
+from faceproof.evaluation.harness import judge, tabulate
+from faceproof.evaluation.manifest import Manifest
+from faceproof.results import FailedInput, Report
+
+
+@pytest.fixture
+def cache(tmp_path, toy: ScanOptions) -> ScoreCache:  # type: ignore[no-untyped-def]
+    return ScoreCache(tmp_path / "scores", find_spec("toy").spec, toy)
+
+
+def test_every_file_has_a_row_whatever_became_of_it(lit_set: Manifest, toy_loaded: Detector, toy: ScanOptions) -> None:
+    outcomes = judge(lit_set, toy, detector=toy_loaded)
+    judged = tabulate(lit_set, outcomes)
+    table = judged.video
+    assert len(table) == len(lit_set)
+    by_path = dict(zip(table.path, table.verdict, strict=True))
+    assert by_path["noface.png"] == "NOT_ASSESSED"
+    assert by_path["broken.mp4"] == "FAILED"
+    assert judged.problems["failed"] == 1
+    seen = table.select(table.scored)
+    assert len(seen) == 10
+    assert seen.score[seen.label == 1].min() > seen.score[seen.label == 0].max()
+    assert (seen.quality["face_side"] > 50).all()
+    assert (seen.quality["bits_per_pixel"] > 0).all()
+    assert np.sum(judged.frame.path == "clip1.mp4") == 4
+    assert judged.frame.level == "frame"
+    assert np.sum(judged.track.path == "clip0.mp4") == 1
+
+
+def test_a_second_evaluation_scans_nothing(
+    lit_set: Manifest, toy: ScanOptions, toy_loaded: Detector, cache: ScoreCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    first = judge(lit_set, toy, detector=toy_loaded, cache=cache, on_progress=lambda *call: seen.append(call))
+    assert [call[0] for call in seen] == list(range(1, 13))
+    scanned = []
+    monkeypatch.setattr("faceproof.evaluation.harness.scan_one", lambda path, *_: scanned.append(path) or first[-1])
+    again = judge(lit_set, toy, detector=toy_loaded, cache=cache)
+    # Failures are tried again; everything else comes from the cache.
+    assert [path.name for path in scanned] == ["broken.mp4"]
+    assert again == first
+
+
+def test_an_interrupted_evaluation_goes_on(
+    lit_set: Manifest, toy: ScanOptions, toy_loaded: Detector, cache: ScoreCache
+) -> None:
+    def stop(done: int, *_: object) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        judge(lit_set, toy, detector=toy_loaded, cache=cache, on_progress=stop)
+    kept = [entry for entry in lit_set.entries if (media := media_sha256(entry.path)) and cache.get(media)]
+    assert len(kept) == 3
+    assert all(isinstance(outcome, Report | FailedInput) for outcome in judge(lit_set, toy, cache=cache))
+
+
+def test_the_cache_knows_detectors_settings_and_damage_apart(
+    lit_set: Manifest, toy: ScanOptions, toy_loaded: Detector, cache: ScoreCache
+) -> None:
+    one = Manifest(lit_set.entries[:1], lit_set.root)
+    (report,) = judge(one, toy, detector=toy_loaded, cache=cache)
+    media = media_sha256(one.entries[0].path)
+    assert media is not None
+    assert cache.get(media) == report
+    assert ScoreCache(cache.folder, find_spec("toy-inverted").spec, toy).get(media) is None
+    assert replace(cache, options=replace(toy, frames="8")).get(media) is None
+    (file,) = cache.place.iterdir()
+    for damage in (gzip.compress(b'{"no": "report"}'), file.read_bytes()[:100], b"no gzip", b""):
+        file.write_bytes(damage)
+        assert cache.get(media) is None
+    cache.put(media, report)
+    assert cache.get(media) == report
+
+
+def test_a_cache_that_cannot_be_written_says_so(
+    lit_set: Manifest, toy: ScanOptions, toy_loaded: Detector, tmp_path
+) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "file").write_text("in the way")
+    blocked = ScoreCache(tmp_path / "file", find_spec("toy").spec, toy)
+    with pytest.raises(OutputError, match="cannot keep scores"):
+        judge(Manifest(lit_set.entries[:1], lit_set.root), toy, detector=toy_loaded, cache=blocked)
+
+
+def test_several_processes_give_the_same_scores(lit_set: Manifest, toy: ScanOptions, toy_loaded: Detector) -> None:
+    some = Manifest(lit_set.entries[:4], lit_set.root)
+    alone = tabulate(some, judge(some, toy, detector=toy_loaded)).video
+    together = tabulate(some, judge(some, toy, jobs=2)).video
+    assert together.score == pytest.approx(alone.score, abs=1e-5)
