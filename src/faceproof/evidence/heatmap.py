@@ -16,6 +16,7 @@ import numpy.typing as npt
 from faceproof.detectors.detector import Detector
 from faceproof.detectors.spec import Input, Margin
 from faceproof.errors import OptionError
+from faceproof.evidence import texts
 from faceproof.faces import cut
 
 Image = npt.NDArray[np.uint8]
@@ -204,3 +205,12 @@ def hottest_place(heat: Heat) -> tuple[float, float]:
     smooth = cv2.blur(heat, (max(1, heat.shape[1] // 12), max(1, heat.shape[0] // 12)))
     row, column = np.unravel_index(int(np.argmax(smooth)), smooth.shape)
     return (float(column) + 0.5) / heat.shape[1], (float(row) + 0.5) / heat.shape[0]
+
+
+def place_in_words(heat: Heat) -> str:
+    """Where the heat is strongest, by ninths of the crop as the viewer sees it; says so when there is none."""
+    if float(heat.max(initial=0.0)) < 0.05:
+        return texts.HEAT_NONE
+    across, down = hottest_place(heat)
+    row, column = min(int(down * 3), 2), min(int(across * 3), 2)
+    return texts.HEAT_PLACE.format(place=texts.HEAT_PLACES[row][column])

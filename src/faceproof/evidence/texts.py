@@ -2,7 +2,214 @@
 
 from __future__ import annotations
 
+from faceproof.results import Verdict
+
+# -- overlay ------------------------------------------------------------------------------------------------------
+
 CURVE_TITLE = "Frame Suspicion Analysis"
 BOX_LABEL = "{person}  {score:.2f}"
 BAR = "Frame Suspicion: {score:.2f}"
 BAR_NO_FACE = "Frame Suspicion: no face"
+
+# -- page ---------------------------------------------------------------------------------------------------------
+
+LANGUAGE = "en"
+
+PAGE = {
+    "title": "Faceproof report: {name}",
+    "product": "Faceproof",
+    "kind": "Report",
+    "skip": "Skip to the verdict",
+    "scanned_in": "scanned in {seconds:.1f} s",
+    "scene": "The most suspicious frame, at {time}",
+    "scene_picture": "The picture",
+    "scene_alt": "Frame at {time} with a box around every face",
+    "video_label": "The video itself, with boxes on faces",
+    "video_hint": "Put {name} beside this page and it plays here; the timeline then moves through it.",
+    "video_warning": "The player shows whatever file of that name lies there; compare its sha256.",
+    "people": "People",
+    "no_people": "No face was found, so there is nobody to show.",
+    "left_out": "{count} more people are in the scores, but not pictured here.",
+    "score": "score {score:.2f}",
+    "score_none": "no score",
+    "score_meaning": "From 0 to 1. Higher means more like the manipulated faces the detector was made from.",
+    "probability_meaning": "Estimated probability that this face was manipulated, if fakes were as common as in the data "
+    "it was calibrated on ({data}).",
+    "range": "{low:.2f} to {high:.2f} depending on which frames are looked at",
+    "one_face": "one face only, so no range",
+    "seen": "seen {start}–{end}",
+    "faces": "{count} faces",
+    "one_seen": "1 face",
+    "suspicious_when": "suspicious {spans}",
+    "best_alt": "{person}, the face that stands for the score",
+    "heat_alt": "The same face; bright marks where the detector saw signs of manipulation",
+    "strip": "The most suspicious moments, each with its heat",
+    "moment_alt": "{person} at {time}, score {score:.2f}, under its heat",
+    "heat_graph": "Heat is the detector's own map.",
+    "heat_occlusion": "Heat shows how much the score falls when that part of the face is blurred.",
+    "heat_limits": "It shows where the detector looked, not what was done there.",
+    "heat_scale": "Heat: none to strong",
+    "timeline": "Timeline",
+    "timeline_help": "Click, or focus it and use the arrow keys, Page Up and Page Down, Home and End. "
+    "Hatched: scores above the threshold.",
+    "timeline_slider": "Time in the video",
+    "no_face_then": "no face",
+    "lane_alt": "Scores of {person} over time",
+    "table": "The same as a table",
+    "table_time": "Time",
+    "table_caption": "Score by person and time; the highest in each interval",
+    "not_seen": "not seen",
+    "meaning": "What this means",
+    "how_sure": "How sure",
+    "cannot_see": "What it cannot see",
+    "provenance": "Where the file comes from",
+    "provenance_note": "These facts play no part in the score. Absent means absent, not suspicious.",
+    "repeat": "Repeat it",
+    "repeat_note": "The same file, detector and settings give the same score to three decimals at the same precision.",
+    "hints": "On its way here",
+    "facts": "File and detector",
+    "file": "File",
+    "detector": "Detector",
+    "made": "Made {time} with Faceproof {version}",
+    "footer": "A score is evidence, not proof.",
+}
+
+MEANING = {
+    Verdict.FAKE: (
+        "In at least one person the detector found traces that it knows from swapped, re-enacted or blended faces.",
+        "It may be wrong: filters, make-up, heavy compression and odd light can leave similar traces.",
+        "It does not say who did it, why, or whether the sound or the story is true.",
+    ),
+    Verdict.REAL: (
+        "In the faces looked at the detector found none of the traces it knows.",
+        "That is not proof that the video is genuine: a forgery of a kind it does not know would look the same to it.",
+        "It says nothing about sound, captions, cuts or context.",
+    ),
+    Verdict.INCONCLUSIVE: (
+        "The faces were looked at, but the evidence does not reach far enough to say either.",
+        "Do not read this as a weak yes or a weak no.",
+    ),
+    Verdict.NOT_ASSESSED: (
+        "No face could be judged, so there is no score. This is neither a yes nor a no.",
+        "Manipulations that need no face (objects, scenery, sound) are outside of what is looked at here.",
+    ),
+}
+
+SURE = {
+    "threshold": "Scores above {threshold:.2f} count as signs of manipulation.",
+    "band": "Between {low:.2f} and {high:.2f} the answer is “cannot tell”.",
+    "calibrated": "Scores are calibrated probabilities (fitted on {data}).",
+    "uncalibrated": "Scores are not calibrated probabilities: 0.80 is more than 0.60, but not “80 %”.",
+    "confidence": "Probability of this verdict as calibrated: {confidence:.2f}.",
+    "frames": "{analyzed} of {total} frames were looked at.",
+    "frames_picture": "The one picture was looked at.",
+    "failed": "{count} frames could not be decoded and were left out.",
+    "ranges": "A range beside a score shows how much it depends on the choice of frames (the central 90 % over resampled "
+    "frames). It is not the detector's error rate.",
+    "side": "Faces are {side:.0f} pixels wide or high (median); under {least:.0f} this detector does not judge.",
+    "side_only": "Faces are {side:.0f} pixels wide or high (median).",
+    "sharpness": "Their sharpness is {sharpness:.0f} (median); under {least:.0f} this detector does not judge.",
+    "card": "Measured on {data}: {measure}.",
+    "no_card": "No measurement at this quality came with this detector; “faceproof evaluate” makes one on your own files.",
+}
+
+LIMITS = (
+    "Forgeries of kinds that it was not made from, above all new ones.",
+    "Pictures made from nothing by a generator, unless a face was blended into them.",
+    "Manipulated sound, lip movements in themselves, cuts, captions and context.",
+    "Traces that compression, screen recording or downscaling have wiped away.",
+    "People whose face is never found, is too small or is too blurred.",
+)
+
+PROVENANCE = {
+    "absent": "absent",
+    "sha256": "SHA-256",
+    "sha1": "SHA-1",
+    "md5": "MD5",
+    "size": "Size",
+    "bytes": "{count} bytes",
+    "credentials": "Content credentials (C2PA)",
+    "credentials_absent": "absent, as in most files",
+    "credentials_valid": "present; signature and content agree",
+    "credentials_invalid": "present, but the content or the manifest was changed after signing",
+    "credentials_unreadable": "present, but not readable",
+    "credentials_not_checked": "not looked for: the reader is not installed",
+    "signer": "Signed by",
+    "signed_by": "{signer}{issuer}{when}",
+    "trusted": "the signer is on the reader's trust list",
+    "untrusted": "the signer is not on the reader's trust list",
+    "actions": "Actions stated",
+    "generated": "Made by a generator",
+    "generated_all": "the credentials say that a generator made it",
+    "generated_part": "the credentials say that a generator made part of it",
+    "generated_silent": "the credentials do not say so",
+    "ingredients": "Made from",
+    "problems": "Problems found",
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "container": "Container tags",
+    "streams": "Streams",
+    "encoders": "Programs named",
+    "location": "Place of recording",
+    "location_present": "present (not shown here)",
+    "no_hints": "no hints of re-encoding found",
+}
+
+HINTS = {
+    "double_jpeg": "Saved as JPEG before at lower quality and again at about quality {quality} (strength {strength:.2f}).",
+    "single_jpeg": "Saved as JPEG at about quality {quality}; no trace of an earlier, lower-quality save (strength "
+    "{strength:.2f}).",
+    "edit_list": "Track {track} has an edit list with {count} cuts or a late start: it was trimmed or joined without "
+    "encoding it anew.",
+    "encoder": "Written by {encoder}: files from cameras rarely name it, files from platforms and converters usually do.",
+    "no_creation_time": "No time of recording is stored.",
+    "thumbnail": "An embedded preview picture is present.",
+}
+
+# -- custody ------------------------------------------------------------------------------------------------------
+
+README = """Evidence made by Faceproof {version} on {time}.
+
+report.html      the report to read; open it in a browser, it needs no network
+report.json      the same as data
+provenance.json  what the file says about its own origin; plays no part in the score
+crops/           the faces shown, as cut from the file (lossless)
+heatmaps/        the same faces under their heat, and the heat alone (*.heat.png)
+manifest.json    SHA-256 of every file here and of the judged file, detector, settings, time
+manifest.sig     signature over manifest.json, when a key was given
+
+Check it:            faceproof verify .
+Repeat the scan too: faceproof verify . --rescan --media FILE
+"""
+
+VERIFY = {
+    "whole": "{count} files are exactly as they were written",
+    "missing": "missing: {name}",
+    "changed": "changed: {name}",
+    "added": "not part of the evidence: {name}",
+    "signed": "signed with the key {fingerprint}",
+    "signed_known": "signed with the key given, {fingerprint}",
+    "unsigned": "not signed: anyone could have written it",
+    "bad_signature": "the signature does not fit the manifest",
+    "other_key": "signed with another key than the one given: {fingerprint}",
+    "unknown_signer": "whose key that is, the signature cannot say: compare it with one you got from the signer (--key)",
+    "no_signature_but_key": "a key was given, but the evidence is not signed",
+    "media_same": "the file judged is the same",
+    "media_differs": "the file given is not the one that was judged",
+    "rescan_same": "scanned again: the largest difference of any score is {difference:.1e}",
+    "rescan_differs": "scanned again: scores differ by up to {difference:.1e}, more than {tolerance:.0e}",
+    "rescan_people": "scanned again: other people were found ({before} before, {after} now)",
+    "rescan_verdict": "scanned again: the verdict was {before} and is {after} now",
+    "other_detector": "the detector installed is not the one of the report ({what} differs)",
+    "other_precision": "precision differs ({before} before, {after} now): scores are compared within {tolerance:g}",
+}
+
+# -- heat in words ------------------------------------------------------------------------------------------------
+
+HEAT_NONE = "no part of the face stands out"
+HEAT_PLACE = "strongest {place}, as you see it"
+HEAT_PLACES = (
+    ("at the upper left", "at the top", "at the upper right"),
+    ("on the left", "in the middle", "on the right"),
+    ("at the lower left", "at the bottom", "at the lower right"),
+)

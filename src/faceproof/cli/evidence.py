@@ -1,0 +1,437 @@
+"""`faceproof explain`, `overlay`, `verify`, `watch` and `cam`, and what `scan --report` and `--evidence` write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from faceproof.cli import EXIT_SOME_FAILED
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from faceproof.batch import ScanOptions
+    from faceproof.detectors.detector import Detector
+    from faceproof.evidence.live import LiveState
+    from faceproof.evidence.moments import Shown
+    from faceproof.results import Report
+
+_DetectorName = Annotated[
+    str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector; see `detectors list`.")
+]
+_Frames = Annotated[str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.")]
+_Stored = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="JSON", help="Use this report of the same file instead of scanning it."),
+]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+_Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
+
+
+def register(app: typer.Typer) -> None:
+    for verb in (explain, overlay, verify, watch, cam):
+        app.command(name=verb.__name__)(verb)
+
+
+# -- for `scan` ---------------------------------------------------------------------------------------------------
+
+
+def read_key(path: Path | None) -> Ed25519PrivateKey | None:
+    """The signing key behind ``--key``, its passphrase asked for on the terminal when it has one."""
+    if path is None:
+        return None
+    from faceproof.evidence.signing import load_signing_key
+
+    return load_signing_key(
+        path, passphrase=lambda: str(typer.prompt(f"Passphrase of {path}", hide_input=True, err=True))
+    )
+
+
+def keep(
+    judged: Sequence[tuple[Path, Report]],
+    options: ScanOptions,
+    *,
+    page: Path | None = None,
+    folder: Path | None = None,
+    key: Ed25519PrivateKey | None = None,
+    detector: Detector | None = None,
+) -> list[Path]:
+    """Write what ``scan --report PAGE`` and ``scan --evidence FOLDER`` ask for; returns what was written.
+
+    ``judged`` pairs every scanned path with its report. One file's evidence goes into ``folder`` itself, that of several
+    into a folder each below it. Raises :class:`faceproof.errors.OptionError` for a page of several files.
+    """
+    from faceproof.errors import OptionError
+    from faceproof.evidence.custody import folder_for, write_evidence
+    from faceproof.evidence.gathering import gather
+    from faceproof.evidence.page import write_page
+
+    if page is not None and len(judged) > 1:
+        raise OptionError("--report writes one file's page", remedy="Use --evidence DIR for several files.")
+    if (page is None and folder is None) or not judged:
+        return []
+    detector = detector or options.load()
+    written: list[Path] = []
+    for path, report in judged:
+        evidence = gather(report, detector, path, options=options)
+        if page is not None:
+            write_page(evidence, page)
+            written.append(page)
+        if folder is not None:
+            target = folder if len(judged) == 1 else folder_for(folder, report)
+            written.append(write_evidence(evidence, target, key=key))
+    return written
+
+
+# -- verbs --------------------------------------------------------------------------------------------------------
+
+
+def explain(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A picture or video.")],
+    track: Annotated[
+        list[int] | None, typer.Option("--track", "-t", metavar="N", help="Only this person; may be repeated.")
+    ] = None,
+    report_page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write the report as one HTML page.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Write faces and heatmaps as PNG files.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="auto, graph (the network's own map) or occlusion (any network, slower).")
+    ] = "auto",
+    stored: _Stored = None,
+    detector: _DetectorName = None,
+    frames: _Frames = "auto",
+    device: _Device = "auto",
+    precision: _Precision = "auto",
+) -> None:
+    """Show where in each face the suspicion lies, and when."""
+    from faceproof.cli.terminal import error_console, out_console, print_report
+    from faceproof.errors import OptionError
+    from faceproof.evidence.gathering import gather
+    from faceproof.evidence.page import write_page
+
+    if method not in ("auto", "graph", "occlusion"):
+        raise OptionError(f"--method cannot be {method!r}", remedy="Use auto, graph or occlusion.")
+    options = _options(detector, frames, device, precision)
+    report, ready = _judged(path, options, stored)
+    chosen: Any = None if method == "auto" else method
+    evidence = gather(report, ready, path, options=options, tracks=track, method=chosen)
+    console = out_console()
+    print_report(console, report)
+    for line in hottest_lines(evidence.shown):
+        console.print(line, soft_wrap=True)
+    if out is not None:
+        _write_pictures(evidence.shown, out)
+        error_console().print(f"Written: {out}")
+    if report_page is not None:
+        write_page(evidence, report_page)
+        error_console().print(f"Written: {report_page}")
+
+
+def overlay(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A video.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Video to write (.mp4, .mov, .mkv, .webm).", show_default=False
+        ),
+    ] = None,
+    heat: Annotated[bool, typer.Option("--heat", help="Blend each face's heat into the picture.")] = False,
+    stored: _Stored = None,
+    detector: _DetectorName = None,
+    frames: Annotated[
+        str | None, typer.Option(metavar="S", help="As for scan.", show_default="about six a second")
+    ] = None,
+    device: _Device = "auto",
+    precision: _Precision = "auto",
+) -> None:
+    """Write the video again with boxes, scores and the suspicion curve drawn on it."""
+    from faceproof import media
+    from faceproof.cli.terminal import error_console
+    from faceproof.evidence.encoding import no_pictures
+    from faceproof.evidence.overlay import sampling_for_overlay, write_overlay
+
+    info = media.probe(path)
+    if info.kind == "image":
+        raise no_pictures(path)
+    options = _options(detector, frames or sampling_for_overlay(info.fps), device, precision)
+    report, ready = _judged(path, options, stored)
+    target = out or Path(f"{path.stem}-overlay.mp4")
+    with _bar() as show:
+        written = write_overlay(
+            report,
+            path,
+            target,
+            detector=ready,
+            heat=heat,
+            frame_threshold=ready.spec.verdict.frame_threshold,
+            on_progress=show,
+        )
+    error_console().print(f"Written: {written.path} ({written.frames} frames, {written.width}×{written.height})")
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `scan --evidence` wrote.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The signer's public key, got from the signer.")
+    ] = None,
+    rescan: Annotated[bool, typer.Option("--rescan", help="Scan the judged file again and compare scores.")] = False,
+    media: Annotated[
+        Path | None, typer.Option("--media", metavar="FILE", help="Where the judged file lies now.")
+    ] = None,
+) -> None:
+    """Check evidence: is it whole, who signed it, does the scan come out the same?
+
+    Exit codes: 0 it stands, 1 it does not.
+    """
+    from faceproof.cli.terminal import one_line, out_console
+    from faceproof.evidence.signing import load_public_key
+    from faceproof.evidence.verification import verify as check
+    from faceproof.evidence.verification import verify_rescan
+
+    found = check(folder, key=load_public_key(key) if key else None)
+    # Numbers of a folder that was changed are not worth a scan.
+    if rescan and found.stands:
+        found.findings += verify_rescan(folder, media).findings
+    console = out_console()
+    for finding in found.findings:
+        word = {True: "good", False: "BAD ", None: "note"}[finding.good]
+        console.print(f"{word}  {one_line(finding.text)}", soft_wrap=True)
+    console.print("The evidence stands." if found.stands else "The evidence does not stand.")
+    if not found.stands:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to watch, with all below it.")],
+    existing: Annotated[bool, typer.Option("--existing", help="Scan what lies there already, too.")] = False,
+    json_lines: Annotated[
+        Path | None, typer.Option("--jsonl", metavar="FILE", help="Append one report a line to this file.")
+    ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option("--evidence", metavar="DIR", help="Keep the evidence of every file below this folder."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Sign evidence with this Ed25519 key.")
+    ] = None,
+    detector: _DetectorName = None,
+    frames: _Frames = "auto",
+    device: _Device = "auto",
+    precision: _Precision = "auto",
+) -> None:
+    """Scan every picture and video that arrives in a folder, until Ctrl-C."""
+    from faceproof.batch import scan_one
+    from faceproof.cli.terminal import error_console, out_console, print_error, print_report
+    from faceproof.errors import FaceproofError, OutputError
+    from faceproof.evidence.arrivals import arrivals
+    from faceproof.evidence.custody import folder_for, write_evidence
+    from faceproof.evidence.gathering import gather
+    from faceproof.results import FailedInput
+
+    options = _options(detector, frames, device, precision)
+    signing = read_key(key)
+    ready = options.load()
+    error_console().print(f"Watching {folder} with {ready.spec.name} {ready.spec.version}; Ctrl-C ends it.")
+    for path in arrivals(folder, existing=existing):
+        if evidence is not None and path.absolute().is_relative_to(evidence.absolute()):
+            continue  # our own pictures
+        outcome = scan_one(path, ready, options)
+        if json_lines is not None:
+            try:
+                with json_lines.open("a", encoding="utf-8") as file:
+                    file.write(outcome.model_dump_json() + "\n")
+            except OSError as error:
+                raise OutputError(f"cannot write {json_lines}: {error.strerror}") from error
+        if isinstance(outcome, FailedInput):
+            print_error(f"{outcome.path}: {outcome.message}", outcome.remedy)
+            continue
+        print_report(out_console(), outcome)
+        if evidence is not None:
+            try:
+                kept = gather(outcome, ready, path, options=options)
+                write_evidence(kept, folder_for(evidence, outcome), key=signing)
+            except FaceproofError as error:
+                print_error(f"{outcome.media.path}: {error.message}", error.remedy)
+
+
+def cam(
+    source: Annotated[str, typer.Argument(metavar="[N|rtsp://...|FILE]", help="Camera number, stream or file.")] = "0",
+    window: Annotated[float, typer.Option(min=0.5, help="Seconds that a person's running score rests on.")] = 5.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Stop after so many seconds.", show_default="until Ctrl-C")
+    ] = None,
+    detector: _DetectorName = None,
+    device: _Device = "auto",
+    precision: _Precision = "auto",
+) -> None:
+    """Show a running verdict for every person in front of a camera.
+
+    Frames that arrive while one is being judged are dropped, so what is shown is never late.
+    """
+    import time
+
+    from faceproof.cli.terminal import out_console
+    from faceproof.evidence.live import judge_live, live_frames
+
+    ready = _options(detector, "auto", device, precision).load()
+    frames = live_frames(source)
+    started = time.monotonic()
+    console = out_console()
+    last = None
+    with _live(console) as show:
+        for state in judge_live(frames, ready, window=window):
+            last = state
+            show(state)
+            if seconds is not None and time.monotonic() - started >= seconds:
+                break
+    if last is not None:
+        console.print(
+            f"{last.judged} frames judged, {last.dropped} dropped, {last.fps:.1f} a second, "
+            f"{last.latency * 1000:.0f} ms behind"
+        )
+
+
+# -- shared -------------------------------------------------------------------------------------------------------
+
+
+def _options(detector: str | None, frames: str, device: str, precision: str) -> ScanOptions:
+    from faceproof import media
+    from faceproof.batch import ScanOptions
+    from faceproof.errors import OptionError
+
+    if precision not in ("auto", "fp32", "bf16"):
+        raise OptionError(f"--precision cannot be {precision!r}", remedy="Use auto, fp32 or bf16.")
+    media.parse_sampling(frames)
+    return ScanOptions(detector, frames, device, precision)  # type: ignore[arg-type]
+
+
+def _judged(path: Path, options: ScanOptions, stored: Path | None) -> tuple[Report, Detector]:
+    """A report of ``path``, scanned now or read from a file, and the detector it is from."""
+    from dataclasses import replace
+
+    from pydantic import ValidationError
+
+    from faceproof.errors import EvidenceError
+    from faceproof.results import Report
+    from faceproof.scanning import scan
+
+    if stored is None:
+        detector = options.load()
+        with _bar() as show:
+            report = scan(
+                path,
+                detector=detector,
+                frames=options.frames,
+                faces=options.faces,
+                on_event=lambda event: show(event.data.progress or 0, event.data.total),
+            )
+        return report, detector
+    try:
+        report = Report.model_validate_json(stored.read_bytes())
+    except OSError as error:
+        raise EvidenceError(f"cannot read {stored}: {error.strerror}", remedy="Check its path.") from error
+    except ValidationError as error:
+        raise EvidenceError(f"{stored} is not a report", remedy="Make one with `scan --json`.") from error
+    return report, replace(options, detector=options.detector or report.detector.name).load()
+
+
+def hottest_lines(shown: Shown) -> list[str]:
+    """Where each person's best face is hottest, in words, as seen by the viewer."""
+    from faceproof.evidence.heatmap import place_in_words
+    from faceproof.wording import clock
+
+    lines = []
+    for number, moments in shown.moments.items():
+        best = next((moment for moment in moments if moment.best), None)
+        if best is None or best.heat is None:
+            continue
+        who = f"person {number}" if number else "whole picture"
+        place = place_in_words(best.heat.heat)
+        lines.append(f"  {who:<10}at {clock(best.time)} scores {best.p_fake:.2f}: {place}")
+    return lines
+
+
+def _write_pictures(shown: Shown, out: Path) -> None:
+    import cv2
+
+    from faceproof.errors import OutputError
+    from faceproof.evidence.heatmap import blend
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for moments in shown.moments.values():
+            for moment in moments:
+                name = f"person-{moment.track}-frame-{moment.index:06d}"
+                pictures = {f"{name}.png": moment.crop}
+                if moment.heat is not None:
+                    pictures[f"{name}-heat.png"] = blend(moment.crop, moment.heat.heat)
+                for file, image in pictures.items():
+                    (out / file).write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror}") from error
+
+
+@contextmanager
+def _bar() -> Iterator[Any]:
+    """A bar of frames on a terminal, silence elsewhere; gives a function of (done, total)."""
+    from faceproof.cli.terminal import error_console
+
+    console = error_console()
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("frames", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _live(console: Any) -> Iterator[Any]:
+    """A table that refreshes on a terminal; elsewhere a line a second."""
+    import time
+
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    from faceproof.cli.terminal import COLOURS
+    from faceproof.wording import HEADLINES, REASONS
+
+    def table(state: LiveState) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        for person in state.people:
+            words = REASONS[person.reason] if person.reason else HEADLINES[person.verdict]
+            score = "–" if person.score is None else f"{person.score:.2f}"
+            grid.add_row(f"person {person.track}", score, Text(words, style=COLOURS[person.verdict]))
+        if not state.people:
+            grid.add_row("nobody in view")
+        grid.add_row(
+            Text(
+                f"{state.fps:.1f} a second, {state.latency * 1000:.0f} ms behind, {state.dropped} dropped", style="dim"
+            )
+        )
+        return grid
+
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as view:
+            yield lambda state: view.update(table(state), refresh=True)
+        return
+    said = -1.0
+
+    def line(state: LiveState) -> None:
+        nonlocal said
+        if time.monotonic() - said >= 1:
+            said = time.monotonic()
+            people = ", ".join(f"person {p.track} {'–' if p.score is None else f'{p.score:.2f}'}" for p in state.people)
+            console.print(f"{state.time:.1f} s  {people or 'nobody in view'}  {state.fps:.1f} a second", soft_wrap=True)
+
+    yield line

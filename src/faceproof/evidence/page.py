@@ -1,0 +1,389 @@
+"""The report page: one file that needs nothing else, to be read by anyone, printed or read aloud.
+
+It loads nothing from anywhere: a content security policy in the page forbids even its own scripts to try. File names
+and tags are hostile input; the template escapes everything.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from faceproof import wording
+from faceproof.evidence import texts
+from faceproof.evidence.gathering import Evidence
+from faceproof.evidence.heatmap import RAMP, blend
+from faceproof.evidence.moments import Moment
+from faceproof.evidence.overlay import TRACK_COLOURS
+from faceproof.evidence.provenance import Provenance
+from faceproof.evidence.timeline import Lane, duration_of, fine_clock, lanes_of, rows_of
+from faceproof.result_files import write_whole
+from faceproof.results import Report, TrackScore, Verdict
+
+_FACE_SIDE = 224
+_STRIP_SIDE = 160
+_SHAPES = {
+    Verdict.FAKE: "fake",
+    Verdict.REAL: "real",
+    Verdict.INCONCLUSIVE: "unsure",
+    Verdict.NOT_ASSESSED: "unsure",
+}
+
+
+@dataclass(frozen=True)
+class _Person:
+    """One person as the template shows them."""
+
+    track: TrackScore
+    name: str
+    kind: str
+    score: str
+    meaning: str
+    range: str
+    line: str
+    seen: str
+    face: str | None
+    heat: str | None
+    strip: list[dict[str, Any]]
+    colour: str
+
+
+def write_page(evidence: Evidence, out: Path) -> None:
+    """Write the page; it appears under its name only when whole. Raises :class:`faceproof.errors.OutputError`."""
+    write_whole(out, page(evidence))
+
+
+def page(evidence: Evidence) -> str:
+    """The page as text."""
+    report = evidence.report
+    style, script = _asset("report.css"), _asset("report.js")
+    lanes = lanes_of(report) if report.media.kind == "video" else []
+    template = _environment().from_string(_asset("report.html.j2"))
+    return template.render(
+        policy=_policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        t=texts.PAGE,
+        language=texts.LANGUAGE,
+        evidence=evidence,
+        report=report,
+        kind=_SHAPES[report.verdict],
+        headline=wording.headline(report),
+        second_line=wording.second_line(report),
+        note=report.note,
+        facts=media_line(report),
+        people=[_person(evidence, track) for track in _most_suspicious_first(report) if _shown(evidence, track)],
+        scene=_scene(evidence),
+        lanes=lanes,
+        axis=_axis(duration_of(report)),
+        rows=rows_of(report, lanes),
+        duration=duration_of(report),
+        threshold=report.detector.threshold,
+        clock=lambda time: fine_clock(time, duration_of(report)),
+        video_source=f"./{quote(evidence.name, safe='')}",
+        data=_data(evidence, lanes),
+        meaning=texts.MEANING[report.verdict],
+        sure=how_sure(evidence),
+        limits=texts.LIMITS,
+        provenance=provenance_rows(evidence.provenance),
+        hints=[hint.text for hint in evidence.provenance.hints] or [texts.PROVENANCE["no_hints"]],
+        detector=detector_rows(evidence),
+        command=evidence.command(),
+        heat_words=_heat_words(evidence),
+        ramp=_picture(np.repeat(RAMP[None, ::4], 4, axis=0)),
+        made=evidence.made.strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+# -- parts --------------------------------------------------------------------------------------------------------
+
+
+def _most_suspicious_first(report: Report) -> list[TrackScore]:
+    return sorted(report.tracks, key=lambda track: (track.score is None, -(track.score or 0.0), track.id))
+
+
+def _shown(evidence: Evidence, track: TrackScore) -> bool:
+    return track.id in evidence.shown.moments
+
+
+def _person(evidence: Evidence, track: TrackScore) -> _Person:
+    report = evidence.report
+    moments = evidence.shown.moments[track.id]
+    best = next((moment for moment in moments if moment.best), moments[0] if moments else None)
+    spread = evidence.ranges.get(track.id)
+    single = report.media.kind == "image"
+    name = wording.person(track)
+    return _Person(
+        track=track,
+        name=name,
+        kind=_SHAPES[track.verdict],
+        score=texts.PAGE["score_none"] if track.score is None else texts.PAGE["score"].format(score=track.score),
+        meaning=_score_meaning(evidence),
+        range=""
+        if track.score is None
+        else texts.PAGE["range"].format(low=spread[0], high=spread[1])
+        if spread
+        else texts.PAGE["one_face"],
+        line=wording.track_line(track),
+        seen=""
+        if single
+        else " · ".join(
+            [
+                texts.PAGE["seen"].format(start=wording.clock(track.start), end=wording.clock(track.end)),
+                texts.PAGE["one_seen"] if track.faces == 1 else texts.PAGE["faces"].format(count=track.faces),
+            ]
+        ),
+        face=None if best is None else _picture(_fitted(best.crop, _FACE_SIDE)),
+        heat=None if best is None else _heat_picture(best, _FACE_SIDE),
+        strip=[]
+        if single or len(moments) < 2
+        else [_strip_item(name, moment, duration_of(report)) for moment in moments],
+        colour=_hex(TRACK_COLOURS[(track.id - 1) % len(TRACK_COLOURS)]),
+    )
+
+
+def _score_meaning(evidence: Evidence) -> str:
+    if not evidence.report.detector.calibrated:
+        return texts.PAGE["score_meaning"]
+    return texts.PAGE["probability_meaning"].format(data=evidence.spec.calibration.data or "unnamed data")
+
+
+def _strip_item(name: str, moment: Moment, duration: float) -> dict[str, Any]:
+    clock = fine_clock(moment.time, duration)
+    return {
+        "time": moment.time,
+        "clock": clock,
+        "score": moment.p_fake,
+        "picture": _heat_picture(moment, _STRIP_SIDE),
+        "alt": texts.PAGE["moment_alt"].format(person=name, time=clock, score=moment.p_fake),
+    }
+
+
+def _heat_picture(moment: Moment, side: int) -> str | None:
+    return None if moment.heat is None else _picture(_fitted(blend(moment.crop, moment.heat.heat), side))
+
+
+def _scene(evidence: Evidence) -> dict[str, Any] | None:
+    scene = evidence.shown.scene
+    if scene is None:
+        return None
+    frame = next((f for f in evidence.report.frame_predictions if f.index == scene.index), None)
+    names = {track.id: wording.person(track) for track in evidence.report.tracks}
+    video = evidence.report.media.kind == "video"
+    boxes = [
+        {
+            "x": face.box[0],
+            "y": face.box[1],
+            "width": face.box[2] - face.box[0],
+            "height": face.box[3] - face.box[1],
+            "name": names.get(face.track, ""),
+            "score": face.p_fake,
+            "colour": _hex(TRACK_COLOURS[(face.track - 1) % len(TRACK_COLOURS)]),
+        }
+        for face in (frame.faces if frame else ())
+    ]
+    clock = fine_clock(scene.time, duration_of(evidence.report))
+    return {
+        "time": scene.time,
+        "picture": _picture(scene.image),
+        "boxes": boxes,
+        "text": max(evidence.report.media.width, evidence.report.media.height) / 40,
+        "caption": texts.PAGE["scene"].format(time=clock) if video else texts.PAGE["scene_picture"],
+        "alt": texts.PAGE["scene_alt"].format(time=clock),
+    }
+
+
+def _heat_words(evidence: Evidence) -> str:
+    used = {m.heat.method for moments in evidence.shown.moments.values() for m in moments if m.heat is not None}
+    if not used:
+        return ""
+    return f"{texts.PAGE['heat_occlusion' if 'occlusion' in used else 'heat_graph']} {texts.PAGE['heat_limits']}"
+
+
+def _axis(duration: float) -> list[str]:
+    if duration <= 0:
+        return []
+    return [fine_clock(duration * part / 4, duration) for part in range(5)]
+
+
+def _data(evidence: Evidence, lanes: list[Lane]) -> dict[str, Any]:
+    """What the page's script moves through: numbers only, times and scores to three decimals."""
+    report, scene = evidence.report, evidence.shown.scene
+    times = sorted({round(point.time, 3) for lane in lanes for point in lane.points})
+    return {
+        "duration": round(duration_of(report), 3),
+        "start": round(scene.time, 3) if scene else 0.0,
+        "width": report.media.width,
+        "height": report.media.height,
+        "times": times or [0.0],
+        "notSeen": texts.PAGE["not_seen"],
+        "lanes": [
+            {
+                "name": lane.name,
+                "colour": _hex(TRACK_COLOURS[(lane.track.id - 1) % len(TRACK_COLOURS)]),
+                "points": [[round(p.time, 3), round(p.p, 3), *(round(v) for v in p.box)] for p in lane.points],
+            }
+            for lane in lanes
+        ],
+    }
+
+
+def how_sure(evidence: Evidence) -> list[str]:
+    """What the score's certainty rests on, in sentences."""
+    report, spec, words = evidence.report, evidence.spec, texts.SURE
+    low, high = report.detector.band
+    lines = [words["threshold"].format(threshold=report.detector.threshold)]
+    if low < high:
+        lines.append(words["band"].format(low=low, high=high))
+    if report.detector.calibrated:
+        lines.append(words["calibrated"].format(data=spec.calibration.data or "unnamed data"))
+        if report.confidence is not None:
+            lines.append(words["confidence"].format(confidence=report.confidence))
+    else:
+        lines.append(words["uncalibrated"])
+    if report.media.kind == "image":
+        lines.append(words["frames_picture"])
+    else:
+        lines.append(words["frames"].format(analyzed=report.frames_analyzed, total=report.media.frame_count or "?"))
+    if report.frames_failed:
+        lines.append(words["failed"].format(count=report.frames_failed))
+    if evidence.ranges:
+        lines.append(words["ranges"])
+    if report.tracks:
+        side = float(np.median([track.median_side for track in report.tracks]))
+        sharpness = float(np.median([track.median_sharpness for track in report.tracks]))
+        least = spec.verdict.min_side
+        lines.append(words["side" if least else "side_only"].format(side=side, least=least))
+        if spec.verdict.min_sharpness:
+            lines.append(words["sharpness"].format(sharpness=sharpness, least=spec.verdict.min_sharpness))
+    lines.append(words["no_card"])
+    return lines
+
+
+def provenance_rows(provenance: Provenance) -> list[tuple[str, str]]:
+    """Label and value of everything the file says about its origin."""
+    words, found, meta = texts.PROVENANCE, provenance.credentials, provenance.metadata
+    rows = [
+        (words["sha256"], provenance.sha256),
+        (words["sha1"], provenance.sha1),
+        (words["md5"], provenance.md5),
+        (words["size"], words["bytes"].format(count=provenance.size_bytes)),
+        (words["credentials"], words[f"credentials_{found.status}"]),
+    ]
+    if found.status in ("valid", "invalid"):
+        who = words["signed_by"].format(
+            signer=found.signer or found.issuer or "?",
+            issuer=f" ({found.issuer})" if found.issuer and found.signer else "",
+            when=f", {found.signed_at}" if found.signed_at else "",
+        )
+        rows.append((words["signer"], f"{who}; {words['trusted' if found.trusted else 'untrusted']}"))
+        rows.append((words["actions"], ", ".join(found.actions) or words["absent"]))
+        rows.append((words["generated"], words[f"generated_{found.generated or 'silent'}"]))
+        if found.ingredients:
+            rows.append((words["ingredients"], ", ".join(found.ingredients)))
+        if found.problems:
+            rows.append((words["problems"], ", ".join(found.problems)))
+
+    def listed(values: dict[str, str]) -> str:
+        return "; ".join(f"{key}: {value}" for key, value in values.items()) or words["absent"]
+
+    if meta.streams:
+        rows.append((words["container"], listed(meta.container)))
+        rows += [(f"{words['streams']} {number}", listed(one)) for number, one in enumerate(meta.streams, 1)]
+    else:
+        rows.append((words["exif"], listed(meta.exif)))
+    rows.append((words["xmp"], listed(meta.xmp)))
+    rows.append((words["encoders"], "; ".join(meta.encoders) or words["absent"]))
+    rows.append((words["location"], words["location_present" if meta.has_location else "absent"]))
+    return rows
+
+
+def detector_rows(evidence: Evidence) -> list[tuple[str, str]]:
+    """Label and value of what was judged with what."""
+    report, spec = evidence.report, evidence.spec
+    facts = report.detector
+    calibration = spec.calibration
+    return [
+        (texts.PAGE["file"], f"{report.media.path} · {media_line(report)}"),
+        ("SHA-256", report.media.sha256),
+        (texts.PAGE["detector"], f"{facts.name} {facts.version} · {spec.summary}"),
+        ("Weights", facts.weights_sha256 or "none"),
+        ("Spec", facts.spec_sha256),
+        ("Run by", f"{facts.runtime}, {facts.precision}"),
+        (
+            "Calibration",
+            f"{calibration.method}, fitted on {calibration.data or 'unnamed data'}" if facts.calibrated else "none",
+        ),
+        ("Aggregation", f"{spec.aggregate.track.method} per person, {spec.aggregate.file.method} per file"),
+        ("Licence of the weights", f"{spec.licence.weights} ({spec.licence.origin})"),
+        ("Frames", evidence.options.frames),
+    ]
+
+
+def media_line(report: Report) -> str:
+    """1920×1080 · 29.97 fps · 10.0 s · h264 3.1 Mbit/s"""
+    media = report.media
+    parts = [f"{media.width}×{media.height}"]
+    if media.fps:
+        parts.append(f"{float(Fraction(media.fps)):.4g} fps")
+    if media.duration is not None:
+        parts.append(f"{media.duration:.1f} s")
+    if media.codec:
+        rate = f" {media.bit_rate / 1e6:.2g} Mbit/s" if media.kind == "video" and media.bit_rate else ""
+        parts.append(f"{media.codec}{rate}")
+    return " · ".join(parts)
+
+
+# -- making ---------------------------------------------------------------------------------------------------------
+
+
+def _fitted(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    scale = side / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    kernel = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=kernel), np.uint8)
+
+
+def _picture(image: npt.NDArray[np.uint8]) -> str:
+    """uint8 RGB ``[h, w, 3]`` as a data address (JPEG)."""
+    _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.tobytes()).decode()}"
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing may be fetched but the video beside the page; only the two known blocks may style and run."""
+
+    def digest(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; img-src data:; media-src 'self' file:; style-src {digest(style)}; "
+        f"script-src {digest(script)}; base-uri 'none'; form-action 'none'"
+    )
+
+
+@lru_cache(maxsize=8)
+def _asset(name: str) -> str:
+    return files("faceproof.evidence").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
