@@ -24,7 +24,7 @@ $(VENV)/.made:
 # The light core: no torch.
 $(VENV)/.core: pyproject.toml | $(VENV)/.made
 	@echo 'Installing the light core into $(VENV) ...'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e .
 	@touch $@
 
 $(VENV)/.serve: pyproject.toml | $(VENV)/.made

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -79,9 +80,10 @@ def _package(name: str) -> Finding:
     try:
         return Finding("ok", name, version(name))
     except PackageNotFoundError:
-        # Scanning runs with either runtime; everything else of the core must be there.
-        if name == "openvino":
-            return Finding("absent", name, "not installed; ONNX Runtime is used", "Run `pip install openvino`.")
+        # One runtime is enough; everything else of the core must be there.
+        other = {"openvino": "onnxruntime", "onnxruntime": "openvino"}.get(name)
+        if other is not None and find_spec(other) is not None:
+            return Finding("absent", name, f"not installed; {other} is used")
         return Finding("wrong", name, "not installed", "Reinstall faceproof.")
 
 

@@ -1,5 +1,7 @@
 """One contract for every runtime: the same small network gives the same numbers, and errors are of our tree."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +135,15 @@ def test_a_file_that_is_no_network_is_a_network_error(tmp_path: Path, runtime: s
 def test_what_this_machine_cannot_do_is_a_device_error(small_network: Path, options: dict) -> None:
     with pytest.raises(DeviceError):
         load_network(small_network, **options)
+
+
+def test_loading_a_network_brings_no_usage_statistics(small_network: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from faceproof.runtime import load_network\n"
+        f"load_network(Path({str(small_network)!r}), runtime='openvino')\n"
+        "print([m for m in sys.modules if m.startswith('openvino_telemetry')])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 def test_the_shipped_fake_keeps_the_contract() -> None:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from faceproof.errors import DeviceError
 
 Precision = Literal["auto", "fp32", "bf16"]
-Runtime = Literal["auto", "openvino", "onnx"]
+# "auto", "openvino", "onnx", or the address of a server: "triton://host:port/model".
+Runtime = str
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -80,15 +81,23 @@ def load_network(
 
     ``runtime="auto"`` takes OpenVINO on CPUs where it is installed and ONNX Runtime otherwise and for every
     other device. ``precision="auto"`` is bf16 where the CPU computes it natively and fp32 elsewhere.
-    ``threads`` bounds the cores used; by default all that this process may use.
+    ``threads`` bounds the cores used; by default all that this process may use. ``runtime="triton://host:port/model"``
+    runs the network on a server of the Open Inference Protocol instead (:mod:`faceproof.runtime.triton`).
 
     Raises :class:`DeviceError` for a device or precision this machine lacks, and
     :class:`faceproof.errors.NetworkError` for a file that the engine cannot load.
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise DeviceError(f"unknown precision {precision!r}", remedy="Use auto, fp32 or bf16.")
+    if runtime.startswith(("triton:", "tritons:")):
+        from faceproof.runtime.triton import TritonNetwork
+
+        here = {"device": device, "precision": precision, "threads": threads}
+        return TritonNetwork(runtime, local=lambda: load_network(path, **here))  # type: ignore[arg-type]
     if runtime not in ("auto", "openvino", "onnx"):
-        raise DeviceError(f"unknown runtime {runtime!r}", remedy="Use auto, openvino or onnx.")
+        raise DeviceError(
+            f"unknown runtime {runtime!r}", remedy="Use auto, openvino, onnx or triton://host:port/model."
+        )
     if runtime == "auto":
         openvino_fits = device in ("auto", "cpu") and importlib.util.find_spec("openvino") is not None
         runtime = "openvino" if openvino_fits or path.suffix == ".xml" else "onnx"

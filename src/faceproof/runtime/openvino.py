@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -20,8 +22,7 @@ class OpenVinoNetwork:
     def __init__(
         self, path: Path, *, device: str = "auto", precision: Precision = "auto", threads: int | None = None
     ) -> None:
-        import openvino as ov
-
+        ov = _import_openvino()
         if device not in ("auto", "cpu"):
             raise DeviceError(f"OpenVINO here runs on the CPU, not on {device!r}")
         if precision == "bf16" and not computes_bf16():
@@ -50,6 +51,22 @@ class OpenVinoNetwork:
             name: np.array(self._request.get_output_tensor(place).data, dtype=np.float32)
             for place, name in enumerate(self.outputs)
         }
+
+
+def _import_openvino() -> ModuleType:
+    """OpenVINO without its usage statistics, which it would send at import: nothing here may ask for the network."""
+    missing = object()
+    before = sys.modules.get("openvino_telemetry", missing)
+    if before is missing:
+        # None makes its import fail, and OpenVINO then uses its own silent stub.
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if before is missing:
+            del sys.modules["openvino_telemetry"]
+    module: ModuleType = openvino
+    return module
 
 
 def _first_line(error: BaseException) -> str:
