@@ -2,7 +2,6 @@
 
 from faceproof.faces.crops import batch, cut, fit, sharpness
 from faceproof.faces.mtcnn import Face, FaceDetector, detect
-
 from faceproof.faces.tracks import Tracker
 
-__all__ = ["Tracker", "Face", "FaceDetector", "batch", "cut", "detect", "fit", "sharpness"]
+__all__ = ["Face", "FaceDetector", "Tracker", "batch", "cut", "detect", "fit", "sharpness"]

@@ -1,0 +1,59 @@
+"""Where one shot ends and the next begins, from one frame to the next one looked at."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Image = npt.NDArray[np.uint8]
+
+# A cut changes both what colours there are and where: moving people change the second, a flash or a pan the first.
+_COLOURS_KEPT = 0.62
+_LAYOUT_KEPT = 0.45
+# So little of the colours is left that the layout need not be asked.
+_COLOURS_LOST = 0.25
+
+
+class SceneWatch:
+    """Tells cuts from movement by a thumbnail and colour histograms of each quarter of the frame."""
+
+    def __init__(self) -> None:
+        self._layout: Floats | None = None
+        self._colours: Floats | None = None
+
+    def is_cut(self, image: Image) -> bool:
+        """Whether this frame belongs to another shot than the frame given before it. The first frame is no cut."""
+        thumbnail = _thumbnail(image)
+        layout, colours = _layout(thumbnail), _colours(thumbnail)
+        before_layout, before_colours = self._layout, self._colours
+        self._layout, self._colours = layout, colours
+        if before_layout is None or before_colours is None:
+            return False
+        kept = float(np.minimum(colours, before_colours).sum())
+        return kept < _COLOURS_LOST or (kept < _COLOURS_KEPT and float(layout @ before_layout) < _LAYOUT_KEPT)
+
+
+def _thumbnail(image: Image) -> Image:
+    height, width = image.shape[:2]
+    step = max(1, min(height, width) // 144)
+    return np.asarray(cv2.resize(image[::step, ::step], (64, 36), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _layout(thumbnail: Image) -> Floats:
+    grey = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2GRAY).astype(np.float32).ravel()
+    grey -= grey.mean()
+    return np.asarray(grey / (np.linalg.norm(grey) + 1e-3), np.float32)
+
+
+def _colours(thumbnail: Image) -> Floats:
+    lab = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2LAB)
+    quarters = [lab[y : y + 18, x : x + 32] for y in (0, 18) for x in (0, 32)]
+    counts = [
+        cv2.calcHist([np.ascontiguousarray(quarter)], [0, 1, 2], None, [8, 8, 8], [0, 256, 80, 176, 80, 176]).ravel()
+        for quarter in quarters
+    ]
+    smooth = [cv2.GaussianBlur(count.reshape(8, 64), (1, 3), 0).ravel() for count in counts]
+    joined = np.concatenate(smooth)
+    return np.asarray(joined / max(float(joined.sum()), 1.0), np.float32)
