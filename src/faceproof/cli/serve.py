@@ -37,12 +37,9 @@ def _settings(**given: Any) -> Settings:
     except ImportError as error:
         raise MissingExtraError.of("The service", "serve") from error
     del fastapi, sqlalchemy, structlog
-    from faceproof.service import logs
     from faceproof.service.settings import Settings
 
-    settings = Settings.read(**given)
-    logs.configure(settings.log_format)
-    return settings
+    return Settings.read(**given)
 
 
 def _store(data: Path | None) -> Store:
@@ -72,12 +69,13 @@ def serve(
     import uvicorn
 
     from faceproof.errors import OptionError
-    from faceproof.service import keys
+    from faceproof.service import keys, logs
     from faceproof.service.app import make_app
     from faceproof.service.settings import is_loopback
     from faceproof.service.site import Site
 
     settings = _settings(host=host, port=port, data=data, workers=workers, keep=keep, detector=detector)
+    logs.configure(settings.log_format)
     if not is_loopback(settings.host):
         if settings.auth == "off":
             raise OptionError(
@@ -113,6 +111,9 @@ def worker(
     import threading
 
     settings = _settings(data=data, workers=workers)
+    from faceproof.service import logs
+
+    logs.configure(settings.log_format)
     if settings.broker:
         from faceproof.service.broker import serve_queue
 

@@ -46,11 +46,14 @@ class _Queue(Collector):
 
     def collect(self) -> Iterator[Metric]:
         with self._site.store.read() as session:
-            by_state = dict(session.execute(sa.select(Job.state, sa.func.count()).group_by(Job.state)).tuples().all())
+            by_state = {
+                row[0]: row[1] for row in session.execute(sa.select(Job.state, sa.func.count()).group_by(Job.state))
+            }
             oldest = session.scalar(sa.select(sa.func.min(Job.created_at)).where(Job.state == State.QUEUED))
-            owed = dict(
-                session.execute(sa.select(Delivery.state, sa.func.count()).group_by(Delivery.state)).tuples().all()
-            )
+            owed = {
+                row[0]: row[1]
+                for row in session.execute(sa.select(Delivery.state, sa.func.count()).group_by(Delivery.state))
+            }
             sums = {row.name: row.value for row in session.scalars(sa.select(tables.Counter))}
         jobs = GaugeMetricFamily("faceproof_jobs", "Jobs in the table.", labels=["state"])
         for state in State:

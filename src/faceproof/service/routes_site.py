@@ -32,7 +32,7 @@ def get_stats(caller: Reader, site: TheSite) -> StatsView:
     if not caller.may("admin"):
         counted = counted.where(Job.owner == caller.owner)
     with site.store.read() as session:
-        by_state = dict(session.execute(counted).tuples().all())
+        by_state = {row[0]: row[1] for row in session.execute(counted)}
         waiting = jobs.queued(session)
         totals = {row.name: row.value for row in session.scalars(sa.select(Counter))} if caller.may("admin") else None
     return StatsView(jobs=by_state, queue=waiting, totals=totals)

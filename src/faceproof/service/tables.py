@@ -131,6 +131,8 @@ class Event(Table):
     """What listeners of a job are told, in order of ``id``."""
 
     __tablename__ = "events"
+    # Listeners go on after the last id they saw, so SQLite must not hand out the id of a deleted row again.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own name and form
 
     id: Mapped[int] = mapped_column(_Serial, primary_key=True, autoincrement=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)

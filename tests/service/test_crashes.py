@@ -1,0 +1,200 @@
+"""Whatever dies, no job is lost and none is judged twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
+
+from conftest import ended, free_port, make_clip, make_settings, submit, wait_for
+from faceproof.service import jobs
+from faceproof.service.app import make_app
+from faceproof.service.site import Site
+from faceproof.service.store import Store
+from faceproof.service.tables import Counter, Event, Job, Result
+
+
+def _outcomes(store: Store, job_id: str) -> tuple[int, int, float]:
+    """Reports, final events and finished jobs counted: each must be one."""
+    with store.read() as session:
+        results = session.scalar(sa.select(sa.func.count()).select_from(Result).where(Result.job_id == job_id))
+        ends = session.scalar(
+            sa.select(sa.func.count()).select_from(Event).where(Event.job_id == job_id, Event.data.contains('"done"'))
+        )
+        done = session.get(Counter, "jobs_done")
+    return results or 0, ends or 0, done.value if done else 0
+
+
+def test_a_worker_killed_in_mid_scan_loses_nothing_and_scores_nothing_twice(tmp_path: Path) -> None:
+    app = make_app(make_settings(tmp_path, workers=1, lease=30))
+    with TestClient(app) as client:
+        job = submit(client, make_clip(1, frames=30), detector="fake-slow", frames="all")
+        wait_for(lambda: (client.get(f"/v1/jobs/{job['id']}").json()["progress"] or {}).get("frames"))
+        (victim,) = app.state.crew.pids
+        os.kill(victim, signal.SIGKILL)
+        done = ended(client, job["id"])
+        assert done["state"] == "done"
+        assert done["attempt"] == 2
+        assert _outcomes(app.state.site.store, job["id"]) == (1, 1, 1)
+        assert app.state.crew.pids != [victim]
+
+
+def test_a_file_that_kills_every_worker_fails_in_the_open(tmp_path: Path) -> None:
+    app = make_app(make_settings(tmp_path, workers=1, attempts=2))
+    with TestClient(app) as client:
+        job = submit(client, make_clip(1, frames=60), detector="fake-slow", frames="all")
+        for attempt in (1, 2):
+            wait_for(
+                lambda n=attempt: (j := client.get(f"/v1/jobs/{job['id']}").json())["attempt"] == n and j["progress"]
+            )
+            os.kill(app.state.crew.pids[0], signal.SIGKILL)
+        failed = ended(client, job["id"])
+        assert failed["error"]["code"] == "worker_died"
+        assert ended(client, submit(client, make_clip(2))["id"])["state"] == "done"
+
+
+def test_an_attempt_that_was_overtaken_writes_nothing(site: Site) -> None:
+    with site.store.write() as session:
+        jobs.enqueue(session, _row())
+    first = jobs.claim(site.store, "one", lease=0.05)
+    assert first is not None
+    time.sleep(0.1)
+    assert jobs.release_dead(site.store, attempts=3) == [first.job_id]
+    second = jobs.claim(site.store, "two", lease=30)
+    assert second is not None
+    assert second.attempt == 2
+    report: dict[str, Any] = {"report": "{}", "verdict": "REAL", "score": 0.1, "sums": {}}
+    assert not jobs.keep_alive(site.store, first, lease=30)
+    assert not jobs.finish(site.store, first, **report)
+    assert jobs.finish(site.store, second, **report)
+    assert not jobs.finish(site.store, second, **report)
+    assert _outcomes(site.store, first.job_id) == (1, 1, 1)
+
+
+def _row(**given: Any) -> Job:
+    now = time.time()
+    fields: dict[str, Any] = {"owner": "local", "file_name": "a", "detector": "fake", "options": {}, "created_at": now}
+    return Job(**{**fields, "expires_at": now + 999, **given})
+
+
+class Server:
+    """`faceproof serve` as a person starts it."""
+
+    def __init__(self, data: Path, port: int, **environment: str) -> None:
+        settings = make_settings(data, port=port, workers=1, lease=3.0)
+        variables = {**os.environ, **settings.environment(), **environment}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from faceproof.cli import main; main()", "serve"],
+            env=variables,
+            stderr=subprocess.DEVNULL,
+        )
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+        wait_for(self._answers, what="the server")
+
+    def _answers(self) -> bool:
+        try:
+            return self.client.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(how)
+        self.process.wait(30)
+        self.client.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restarted_server_goes_on(tmp_path: Path, how: signal.Signals) -> None:
+    port = free_port()
+    server = Server(tmp_path, port)
+    try:
+        running = submit(server.client, make_clip(1, frames=40), detector="fake-slow", frames="all")
+        waiting = submit(server.client, make_clip(2))
+        wait_for(lambda: server.client.get(f"/v1/jobs/{running['id']}").json()["state"] == "running")
+    finally:
+        server.stop(how)
+    server = Server(tmp_path, port)
+    try:
+        for job in (running, waiting):
+            assert ended(server.client, job["id"])["state"] == "done"
+    finally:
+        server.stop()
+    store = Store(f"sqlite:///{tmp_path / 'faceproof.db'}")
+    assert _outcomes(store, running["id"])[:2] == (1, 1)
+    assert _outcomes(store, waiting["id"])[:2] == (1, 1)
+    store.close()
+
+
+def test_a_job_that_wants_too_much_memory_fails_and_the_worker_lives(tmp_path: Path) -> None:
+    app = make_app(make_settings(tmp_path, workers=1))
+    with TestClient(app) as client:
+        ended(client, submit(client, make_clip(1))["id"])
+        before = app.state.crew.pids
+        job = ended(client, submit(client, make_clip(2), detector="fake-greedy")["id"])
+        assert job["error"]["code"] == "memory"
+        assert app.state.crew.pids == before
+
+
+def test_a_job_that_wants_too_much_processor_time_is_ended(tmp_path: Path) -> None:
+    with TestClient(make_app(make_settings(tmp_path, workers=1, cpu_seconds=2))) as client:
+        job = ended(client, submit(client, make_clip(2), detector="fake-stuck")["id"])
+        assert job["error"]["code"] == "cpu_time"
+
+
+def test_a_job_that_never_ends_is_ended(tmp_path: Path) -> None:
+    with TestClient(make_app(make_settings(tmp_path, workers=1, job_time=3.0))) as client:
+        job = ended(client, submit(client, make_clip(2, frames=200), detector="fake-slow", frames="all")["id"])
+        assert job["error"]["code"] == "time"
+        assert ended(client, submit(client, make_clip(1))["id"])["state"] == "done"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_refuses_uploads_and_loses_no_job(small_disk: Path) -> None:
+    app = make_app(make_settings(small_disk, workers=1))
+    with TestClient(app) as client:
+        filler = small_disk / "filler"
+        job = submit(client, make_clip(1, frames=30), detector="fake-slow", frames="all", fresh="true")
+        wait_for(lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] == "running")
+        _fill(filler)
+        answer = client.post("/v1/jobs", files={"file": ("a.mp4", make_clip(2) + b"\0" * 2_000_000)})
+        assert answer.status_code == 507
+        assert answer.json()["code"] == "output"
+        assert not list((small_disk / "incoming").iterdir())
+        time.sleep(5)  # the scan ends meanwhile and finds no room for its result
+        assert client.get(f"/v1/jobs/{job['id']}").json()["state"] in ("running", "queued")
+        filler.unlink()
+        assert ended(client, job["id"])["state"] == "done"
+        assert _outcomes(app.state.site.store, job["id"]) == (1, 1, 1)
+
+
+def _fill(path: Path) -> None:
+    """Write until there is no room for another byte."""
+    with path.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 512):
+            with suppress(OSError):
+                while file.write(b"x" * size) == size:
+                    pass
