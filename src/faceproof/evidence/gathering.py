@@ -39,6 +39,11 @@ class Evidence:
         """The judged file's name without its folder."""
         return Path(self.report.media.path).name
 
+    @property
+    def shown_name(self) -> str:
+        """The name for reading: characters that would reorder or hide others are written as escapes."""
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in self.name)
+
     def command(self) -> str:
         """The command line that repeats the scan, quoted for a POSIX shell."""
         words = ["faceproof", "scan", self.name, "--detector", self.report.detector.name]
@@ -47,6 +52,14 @@ class Evidence:
         if self.name.startswith("-"):
             words[2] = f"./{self.name}"
         return shlex.join(words)
+
+    def shown_command(self) -> str:
+        """The command for reading and copying; names with characters that hide others are quoted as bash does."""
+        command = self.command()
+        if command.isprintable():
+            return command
+        escaped = self.name.encode("unicode_escape").decode().replace("'", "\\'")
+        return command.replace(shlex.quote(self.name), f"$'{escaped}'")
 
 
 def gather(

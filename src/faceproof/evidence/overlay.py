@@ -48,6 +48,7 @@ BRIDGED = 1.0
 HELD = 0.2
 # Shorter sides than this are enlarged by a whole factor, or nobody could read the numbers.
 _LEGIBLE = 240
+_LARGEST_ENLARGED = 1920
 PROGRESS_EVERY = 50
 _PANEL_OPACITY = 0.88
 
@@ -214,7 +215,8 @@ class _Drawing:
 
     def __init__(self, report: Report, first: UprightPicture, detector: Detector | None, threshold: float) -> None:
         height, width = first.planes[0].shape
-        self.scale = max(1, -(-_LEGIBLE // min(height, width))) if min(height, width) < _LEGIBLE else 1
+        wanted, room = -(-_LEGIBLE // min(height, width)), _LARGEST_ENLARGED // max(height, width)
+        self.scale = max(1, min(wanted, room))
         self.matrix = matrix_of(first.picture, height)
         self.width = _even(width * self.scale)
         self.picture_height = _even(height * self.scale)

@@ -101,7 +101,7 @@ def page(evidence: Evidence) -> str:
         provenance=provenance_rows(evidence.provenance),
         hints=[hint.text for hint in evidence.provenance.hints] or [texts.PROVENANCE["no_hints"]],
         detector=detector_rows(evidence),
-        command=evidence.command(),
+        command=evidence.shown_command(),
         heat_words=_heat_words(evidence),
         ramp=_picture(np.repeat(RAMP[None, ::4], 4, axis=0)),
         made=evidence.made.strftime("%Y-%m-%d %H:%M UTC"),
@@ -317,7 +317,7 @@ def detector_rows(evidence: Evidence) -> list[tuple[str, str]]:
     facts = report.detector
     calibration = spec.calibration
     return [
-        (texts.PAGE["file"], f"{report.media.path} · {media_line(report)}"),
+        (texts.PAGE["file"], f"{evidence.shown_name} · {media_line(report)}"),
         ("SHA-256", report.media.sha256),
         (texts.PAGE["detector"], f"{facts.name} {facts.version} · {spec.summary}"),
         ("Weights", facts.weights_sha256 or "none"),

@@ -40,7 +40,6 @@ PAGE = {
     "seen": "seen {start}–{end}",
     "faces": "{count} faces",
     "one_seen": "1 face",
-    "suspicious_when": "suspicious {spans}",
     "best_alt": "{person}, the face that stands for the score",
     "heat_alt": "The same face; bright marks where the detector saw signs of manipulation",
     "strip": "The most suspicious moments, each with its heat",
@@ -53,7 +52,6 @@ PAGE = {
     "timeline_help": "Click, or focus it and use the arrow keys, Page Up and Page Down, Home and End. "
     "Hatched: scores above the threshold.",
     "timeline_slider": "Time in the video",
-    "no_face_then": "no face",
     "lane_alt": "Scores of {person} over time",
     "table": "The same as a table",
     "table_time": "Time",

@@ -1,0 +1,195 @@
+"""The page: self-contained, honest, and safe to open whatever the file is called."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from faceproof.evidence import texts
+from faceproof.evidence.gathering import Evidence, gather
+from faceproof.evidence.moments import pick_moments, score_ranges
+from faceproof.evidence.page import page, write_page
+from faceproof.evidence.timeline import Point, lanes_of, rows_of, thinned
+from faceproof.wording import HEADLINES, SECOND_LINES
+from tests.evidence.made_reports import Boxes, made_report, toy_detector, wave
+
+DETECTOR = toy_detector()
+
+
+def two_people(index: int) -> Boxes:
+    return {1: (110, 60, 210, 190), **({2: (10, 10, 90, 110)} if 20 <= index < 60 else {})}
+
+
+def evidence_of(path: Path, **options: object) -> Evidence:
+    report = made_report(path, DETECTOR, **{"scores": wave, "boxes": two_people, **options})  # type: ignore[arg-type]
+    return gather(report, DETECTOR, path)
+
+
+@pytest.fixture(scope="module")
+def text(clip_mp4: Path) -> str:
+    return page(evidence_of(clip_mp4))
+
+
+class Outward(HTMLParser):
+    """Collects every address a browser might follow by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        assert "style" not in dict(attrs)
+        if tag != "a":
+            self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "data", "srcset", "poster", "action")]
+
+
+def test_nothing_is_loaded_from_anywhere(text: str) -> None:
+    found = Outward()
+    found.feed(text)
+    assert [a for a in found.addresses if not a.startswith("data:image/")] == ["./clip.mp4"]
+    assert "@import" not in text
+    assert "url(http" not in text
+    assert re.search(
+        r"default-src 'none'; img-src data:; media-src 'self' file:; style-src 'sha256-", text.replace("&#39;", "'")
+    )
+
+
+def test_the_verdict_is_in_plain_words_with_what_it_does_not_mean(text: str, clip_mp4: Path) -> None:
+    report = evidence_of(clip_mp4).report
+    assert HEADLINES[report.verdict] in text
+    assert SECOND_LINES[report.verdict] in text
+    for line in texts.MEANING[report.verdict]:
+        assert line in text
+    assert not re.search(r"\d+(\.\d+)? ?% (fake|real)", text, re.IGNORECASE)
+
+
+def test_everything_a_reader_needs_is_there(text: str, clip_mp4: Path) -> None:
+    report = evidence_of(clip_mp4).report
+    for needed in (report.media.sha256, report.detector.spec_sha256, report.detector.weights_sha256, "29.97 fps"):
+        assert needed in text
+    assert "faceproof scan clip.mp4 --detector toy" in text
+    assert text.count("data:image/jpeg") > 10
+    assert "person 2" in text
+    assert 'role="slider"' in text
+    assert "<caption>" in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>.mp4",
+        '"><img src=x onerror=alert(1)>.mp4',
+        "{{ 7*7 }}{% raw %}.mp4",
+        "javascript:alert(1).mp4",
+        "-rf $(touch x) 'a'.mp4",
+        "a%2f..%2fb?#c&amp;.mp4",
+        "\u202egnp.mp4",
+        "</script><!--.mp4",
+    ],
+)
+def test_file_names_cannot_act(name: str, clip_mp4: Path, tmp_path: Path) -> None:
+    name = name.replace("/", "∕")
+    path = tmp_path / name
+    path.write_bytes(clip_mp4.read_bytes())
+    made = page(evidence_of(path))
+    found = Outward()
+    found.feed(made)
+    assert found.scripts == 2
+    assert "<img src=x" not in made
+    assert "49" not in made.partition("<title>")[2].partition("</title>")[0]
+    source = next(a for a in found.addresses if not a.startswith("data:"))
+    assert re.fullmatch(r"\./[A-Za-z0-9_.~%-]+", source)
+    assert "\u202e" not in made
+
+
+def test_hostile_tags_cannot_act(astronaut: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "tags.jpg"
+    exif = Image.Exif()
+    exif[0x0131] = "<svg onload=alert(1)>"
+    Image.fromarray(astronaut).save(path, exif=exif)
+    made = page(evidence_of(path, boxes=lambda index: {1: (170, 60, 280, 190)}))
+    assert "<svg onload" not in made
+    assert "&lt;svg onload" in made
+
+
+def test_a_file_without_faces_still_gets_its_page(clip_noface_mp4: Path) -> None:
+    made = page(evidence_of(clip_noface_mp4, boxes=lambda index: {}))
+    assert "Nothing to judge: no face was found" in made
+    assert texts.PAGE["no_people"] in made
+    assert 'role="slider"' not in made
+    assert not re.search(r"score [01]\.\d\d", made)
+
+
+def test_a_picture_has_no_timeline(astronaut_png: Path) -> None:
+    made = page(evidence_of(astronaut_png, boxes=lambda index: {1: (170, 60, 280, 190)}))
+    assert 'role="slider"' not in made
+    assert "<video" not in made
+    assert texts.PAGE["one_face"] in made
+
+
+def test_uncalibrated_scores_are_never_called_probabilities(text: str) -> None:
+    assert texts.SURE["uncalibrated"] in text
+    assert "robability of this verdict" not in text
+
+
+def test_the_page_is_written_whole(clip_mp4: Path, tmp_path: Path) -> None:
+    write_page(evidence_of(clip_mp4), tmp_path / "r.html")
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+    assert [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_moments_are_spread_and_hold_the_best(clip_mp4: Path) -> None:
+    report = made_report(clip_mp4, DETECTOR, scores=wave, every=1)
+    track = report.tracks[0]
+    picked = pick_moments(report, track, 5)
+    assert sum(best for _, _, best in picked) == 1
+    indices = [index for index, _, _ in picked]
+    assert indices == sorted(indices)
+    assert min(np.diff(indices)) >= 8
+    assert len(pick_moments(report, track, 1)) == 1
+
+
+def test_ranges_hold_the_score_and_shrink_with_agreement(clip_mp4: Path) -> None:
+    wild = made_report(clip_mp4, DETECTOR, scores=lambda i, t: float(i % 10 > 4))
+    calm = made_report(clip_mp4, DETECTOR, scores=lambda i, t: 0.5)
+    low, high = score_ranges(wild, DETECTOR.spec)[1]
+    assert wild.tracks[0].score is not None
+    assert low < wild.tracks[0].score < high
+    assert score_ranges(calm, DETECTOR.spec)[1] == (0.5, 0.5)
+    assert score_ranges(wild, DETECTOR.spec) == score_ranges(wild, DETECTOR.spec)
+
+
+def test_the_table_behind_the_timeline_holds_every_score(clip_mp4: Path) -> None:
+    report = made_report(clip_mp4, DETECTOR, scores=wave, boxes=two_people)
+    lanes = lanes_of(report)
+    rows = rows_of(report, lanes)
+    assert [row.scores[0] for row in rows] == [f.faces[0].p_fake for f in report.frame_predictions]
+    assert rows[0].scores[1] is None
+    many = made_report(clip_mp4, DETECTOR, scores=wave, every=1)
+    assert len(rows_of(many, lanes_of(many))) == 60
+
+
+def test_thinning_keeps_the_peaks() -> None:
+    points = [Point(i / 30, 1.0 if i == 4321 else 0.2, (0, 0, 1, 1)) for i in range(20_000)]
+    kept = thinned(points, 1500)
+    assert len(kept) <= 1500
+    assert max(point.p for point in kept) == 1.0
+    assert kept[-1] is points[-1]
+
+
+def test_every_word_of_the_page_is_used() -> None:
+    source = "".join(
+        path.read_text(encoding="utf-8")
+        for path in Path(texts.__file__).parent.rglob("*")
+        if path.suffix in (".py", ".j2") and path.name != "texts.py"
+    )
+    unused = [key for key in texts.PAGE if f"t.{key}" not in source and f'"{key}"' not in source]
+    assert not [key for key in unused if not key.startswith("heat_")]
