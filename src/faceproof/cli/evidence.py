@@ -308,7 +308,8 @@ def _options(detector: str | None, frames: str, device: str, precision: str) -> 
 
     if precision not in ("auto", "fp32", "bf16"):
         raise OptionError(f"--precision cannot be {precision!r}", remedy="Use auto, fp32 or bf16.")
-    media.parse_sampling(frames)
+    if frames != "auto":
+        media.parse_sampling(frames)
     return ScanOptions(detector, frames, device, precision)  # type: ignore[arg-type]
 
 
