@@ -19,6 +19,7 @@ from faceproof.media import MediaInfo
 from faceproof.results import (
     Box,
     DetectorFacts,
+    EnsembleFacts,
     FaceScore,
     FrameScore,
     MediaFacts,
@@ -33,7 +34,8 @@ from faceproof.results import (
 
 @dataclass(slots=True)
 class JudgedFace:
-    """One face of one frame. ``p`` is filled once the network has spoken; sides and sharpness as in ``FaceScore``."""
+    """One face of one frame. ``p`` is filled once the network has spoken, ``votes`` by the members of an ensemble (NaN
+    for one that could not); sides and sharpness as in ``FaceScore``."""
 
     box: Box
     track: int
@@ -42,6 +44,7 @@ class JudgedFace:
     sharpness: float
     fallback: bool = False
     p: float = float("nan")
+    votes: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -190,12 +193,19 @@ def make_report(
     processing_time: float,
     timings: dict[str, float],
     notes: Sequence[str] = (),
+    judged: tuple[Sequence[TrackScore], Opinion, EnsembleFacts] | None = None,
 ) -> Report:
-    """Judge ``frames`` (in time order, every face scored) and write the report."""
+    """Judge ``frames`` (in time order, every face scored) and write the report; ``judged`` is what an ensemble's
+    members came to."""
     spec = detector.spec
-    table = face_table(frames)
-    tracks = judge_tracks(frames, table, spec)
-    opinion = judge_file(tracks, table, spec)
+    ensemble: EnsembleFacts | None = None
+    tracks: Sequence[TrackScore]
+    if judged is None:
+        table = face_table(frames)
+        tracks = judge_tracks(frames, table, spec)
+        opinion = judge_file(tracks, table, spec)
+    else:
+        tracks, opinion, ensemble = judged
     threshold = spec.verdict.frame_threshold
     frame_scores = [_frame_score(frame, threshold) for frame in frames]
     every_p = [face.p for frame in frames for face in frame.faces]
@@ -211,7 +221,8 @@ def make_report(
         frames_analyzed=len(frames),
         frames_failed=frames_failed,
         frame_predictions=frame_scores,
-        tracks=tracks,
+        tracks=list(tracks),
+        ensemble=ensemble,
         metrics=Metrics(
             total_faces_detected=sum(not face.fallback for frame in frames for face in frame.faces),
             average_face_score=average,

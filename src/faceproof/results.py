@@ -131,6 +131,40 @@ class DetectorFacts(_Model):
     band: tuple[Probability, Probability]
 
 
+class Uncertainty(_Model):
+    """How far the members' opinions leave the question open: their weighted standard deviation (0 to .5), the entropy
+    of their mean and the part of it that their disagreement makes (bits, 0 to 1), and the share of the weight that votes
+    against the majority (0 to .5)."""
+
+    std: float
+    entropy: float
+    mutual_information: float
+    disagreement: float
+
+
+class MemberScore(_Model):
+    """What one member of an ensemble said about the file. Without a score it was left out: ``reason`` says why it has no
+    opinion, ``error`` why it could not work. ``tracks`` are its scores by person."""
+
+    name: str
+    detector: str
+    version: str
+    weight: float
+    score: Probability | None
+    verdict: Verdict
+    reason: Reason | None = None
+    error: str | None = None
+    tracks: dict[int, Probability] = Field(default_factory=dict)
+
+
+class EnsembleFacts(_Model):
+    """How an ensemble came to its answer. ``uncertainty`` is that of the opinions the file's verdict rests on."""
+
+    method: str
+    members: list[MemberScore]
+    uncertainty: Uncertainty | None = None
+
+
 class Report(_Model):
     """The answer for one file."""
 
@@ -148,6 +182,7 @@ class Report(_Model):
     tracks: list[TrackScore]
     metrics: Metrics
     detector: DetectorFacts
+    ensemble: EnsembleFacts | None = None
     processing_time: float
     timings: dict[str, float]
     note: str | None = None

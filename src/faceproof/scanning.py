@@ -8,11 +8,9 @@ second look's faces are pooled with the frame that called for them, so it refine
 from __future__ import annotations
 
 import os
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +18,14 @@ from typing import Literal
 
 from faceproof import wording
 from faceproof.detectors.detector import Crop, Detector, load_detector
+from faceproof.detectors.ensemble import Ensemble, MemberCrops
 from faceproof.detectors.spec import DetectorSpec, Margin
 from faceproof.errors import FaceproofError
 from faceproof.events import EventData, EventName, EventSink, ProgressEvent
 from faceproof.faces import Face, FaceDetector, Tracker, cut, sharpness
 from faceproof.judge import JudgedFace, JudgedFrame, make_report
-from faceproof.media import DecodeStats, Frame, Limits, MediaInfo, parse_sampling, probe, read_frames
+from faceproof.jury import judge_jointly
+from faceproof.media import DecodeStats, Frame, Limits, MediaInfo, parse_sampling, probe, read_ahead, read_frames
 from faceproof.results import Report
 from faceproof.runtime.network import Precision
 
@@ -86,6 +86,7 @@ def scan(
             events = _Events(on_event, identity, user_id, name)
             looking = _Scan(info, detector, faces, limits or Limits(), threads, events, watch)
             judged = looking.run(frames)
+        joint = judge_jointly(info, judged, detector, looking.failed) if isinstance(detector, Ensemble) else None
         report = make_report(
             info,
             judged,
@@ -94,6 +95,7 @@ def scan(
             processing_time=time.perf_counter() - started,
             timings=watch.seconds,
             notes=looking.notes,
+            judged=joint,
         )
     except FaceproofError as error:
         _Events(on_event, identity, user_id, name).failed(error)
@@ -194,7 +196,9 @@ class _Scan:
     stats: DecodeStats = field(default_factory=DecodeStats)
     notes: list[str] = field(default_factory=list)
     faces_seen: int = 0
-    _waiting: list[tuple[JudgedFace, Crop]] = field(default_factory=list)
+    # Members of an ensemble that could not score, and why.
+    failed: dict[str, str] = field(default_factory=dict)
+    _waiting: list[tuple[JudgedFace, Crop | MemberCrops]] = field(default_factory=list)
     # Faces of the first look by frame, kept only while a second look may need them.
     _found: dict[int, list[Face]] | None = None
 
@@ -299,7 +303,7 @@ class _Scan:
                 bare = cut(frame.image, face.box, _NO_MARGIN)
                 one = JudgedFace((x0, y0, x1, y1), number, float(face.score), max(x1 - x0, y1 - y0), sharpness(bare))
                 judged.faces.append(one)
-                self._waiting.append((one, cut(frame.image, face.box, self.spec.faces.margin)))
+                self._waiting.append((one, self.detector.cut(frame.image, face.box)))
             if not found and self.spec.faces.fallback != "none":
                 one, crop = _without_face(frame, whole=self.spec.faces.fallback == "frame")
                 judged.faces.append(one)
@@ -311,11 +315,17 @@ class _Scan:
 
     def _score_waiting(self, count: int | None = None) -> None:
         batch, self._waiting = self._waiting[:count], self._waiting[count:] if count else []
-        if batch:
-            with self.watch("score"):
-                scores = self.detector.score([crop for _, crop in batch])
-            for (face, _), p in zip(batch, scores, strict=True):
-                face.p = float(p)
+        if not batch:
+            return
+        crops = [crop for _, crop in batch]
+        with self.watch("score"):
+            if isinstance(self.detector, Ensemble):
+                for (face, _), votes in zip(batch, self.detector.votes(crops, self.failed), strict=True):
+                    face.votes = tuple(votes.tolist())
+                    face.p = self.detector.fuse_votes(votes)
+            else:
+                for (face, _), p in zip(batch, self.detector.score(crops), strict=True):
+                    face.p = float(p)
 
 
 @lru_cache(maxsize=4)
@@ -371,49 +381,3 @@ def second_look_plan(first: Sequence[JudgedFrame], threshold: float) -> dict[int
                     taken.add(index)
                     plan[index] = here
     return plan
-
-
-def read_ahead(
-    frames: Iterator[Frame], *, depth: int, timed: Callable[[], AbstractContextManager[None]] = nullcontext
-) -> Iterator[Frame]:
-    """Yield what ``frames`` yields, produced by a thread at most ``depth`` frames ahead.
-
-    An error in the thread is raised here. When the consumer stops early, the thread stops after its current frame.
-    """
-    ready: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(item: Frame | BaseException | None) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def produce() -> None:
-        try:
-            while True:
-                with timed():
-                    frame = next(frames, None)
-                if frame is None or not put(frame):
-                    break
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
-            put(error)
-        finally:
-            close = getattr(frames, "close", None)
-            if close is not None:
-                close()
-
-    thread = threading.Thread(target=produce, name="faceproof-decode", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

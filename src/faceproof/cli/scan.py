@@ -175,11 +175,11 @@ def _run(files: list[Path], options: ScanOptions, jobs: int, target: Path | None
 
 def _settings(options: ScanOptions) -> dict[str, Any]:
     """What a half-done scan must share with the one that continues it."""
-    from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec
-    from faceproof.detectors.spec import spec_sha256
+    from faceproof.detectors.catalog import DEFAULT_DETECTOR
+    from faceproof.detectors.ensemble import fingerprint
 
-    spec = find_spec(options.detector or DEFAULT_DETECTOR).spec
-    return {"spec": spec_sha256(spec), "frames": options.frames, "faces": options.faces, "precision": options.precision}
+    spec = fingerprint(options.detector or DEFAULT_DETECTOR)
+    return {"spec": spec, "frames": options.frames, "faces": options.faces, "precision": options.precision}
 
 
 @contextmanager

@@ -43,7 +43,11 @@ class Detector:
         if network.device != "cpu":
             self.batch_size = 32
 
-    def score(self, crops: Sequence[Crop]) -> FloatArray:
+    def cut(self, image: Crop, box: tuple[float, float, float, float]) -> Any:
+        """Cut a face out of its frame (uint8 RGB ``[H, W, 3]``) as :meth:`score` wants it; ``box`` in frame pixels."""
+        return face_crops.cut(image, box, self.spec.faces.margin)
+
+    def score(self, crops: Sequence[Any]) -> FloatArray:
         """P(fake) of each crop.
 
         ``crops``: uint8 RGB ``[h, w, 3]`` of any size, as cut from the frame; the spec's resize, padding and
@@ -120,8 +124,14 @@ def load_detector(
     """Load an installed detector (the default one without a name), its weights checked against their sha256.
 
     Raises :class:`faceproof.errors.UnknownDetectorError`, :class:`faceproof.errors.WeightsError` when the weights are
-    missing or altered, and :class:`faceproof.errors.DeviceError` for a device or precision this machine lacks.
+    missing or altered, and :class:`faceproof.errors.DeviceError` for a device or precision this machine lacks. The name
+    of an ensemble gives an :class:`faceproof.detectors.ensemble.Ensemble`.
     """
+    from faceproof.detectors.ensemble import find_ensemble, load_ensemble
+
+    joint = find_ensemble(name) if name else None
+    if joint is not None:
+        return load_ensemble(joint, device=device, precision=precision, runtime=runtime, threads=threads)
     installed = catalog.find_spec(name or catalog.DEFAULT_DETECTOR)
     path = catalog.weights_path(installed)
     network = load_network(path, runtime=runtime, device=device, precision=precision, threads=threads)

@@ -81,9 +81,9 @@ def median(p: Opinions, weights: Opinions) -> float:
     return float(low)
 
 
-def majority_voting(p: Opinions, weights: Opinions, threshold: float = 0.5) -> float:
-    """The share of the weight that votes fake, each member by ``p > threshold``. A tie is .5."""
-    return float(weights[p > threshold].sum() / weights.sum())
+def majority_voting(p: Opinions, weights: Opinions, threshold: npt.ArrayLike = 0.5) -> float:
+    """The share of the weight that votes fake, each member by ``p > threshold`` (one number, or ``[M]``). A tie is .5."""
+    return float(weights[p > np.asarray(threshold)].sum() / weights.sum())
 
 
 def maximum(p: Opinions, weights: Opinions) -> float:
@@ -232,12 +232,15 @@ def _bits(p: Opinions) -> Opinions:
     return np.asarray(-(p * np.log2(held) + (1 - p) * np.log2(other)), np.float64)
 
 
-def uncertainty(p: npt.ArrayLike, weights: npt.ArrayLike, *, threshold: float = 0.5) -> Uncertainty:
-    """Measure the spread of the members' opinions ``[M]``; all zero but the entropy for a single member."""
+def uncertainty(p: npt.ArrayLike, weights: npt.ArrayLike, *, threshold: npt.ArrayLike = 0.5) -> Uncertainty:
+    """Measure the spread of the members' opinions ``[M]``; all zero but the entropy for a single member.
+
+    ``threshold``: above it a member votes fake; one number, or one a member.
+    """
     opinions, heard = np.asarray(p, np.float64), check_weights(weights)
     share = heard / heard.sum()
     middle = float(share @ opinions)
-    fake = float(share[opinions > threshold].sum())
+    fake = float(share[opinions > np.asarray(threshold)].sum())
     whole = float(_bits(np.asarray([middle]))[0])
     return Uncertainty(
         std=float(np.sqrt(share @ (opinions - middle) ** 2)),
