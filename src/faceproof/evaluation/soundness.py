@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
+from faceproof.detectors.spec import Calibration
 from faceproof.evaluation import metrics
 from faceproof.evaluation.bootstrap import Estimate, auroc_estimate
 from faceproof.evaluation.problems import printable
@@ -384,5 +385,18 @@ def unknown_sources(table: ScoreTable) -> list[Finding]:
                 "they come from fewer videos, the true intervals are wider."
             ),
             numbers={"unknown": unknown},
+        )
+    ]
+
+
+def calibrated_on_test(calibration: Calibration, data_sha256: str) -> list[Finding]:
+    """A detector whose calibration was fitted to the very scores it is judged on."""
+    if calibration.data_sha256 is None or calibration.data_sha256 != data_sha256:
+        return []
+    return [
+        Finding(
+            code="calibrated_on_test",
+            severity=Severity.ERROR,
+            message="The detector's calibration was fitted to these very scores; its calibration error here means nothing.",
         )
     ]
