@@ -22,7 +22,8 @@ FPS = 25
 
 @dataclass(frozen=True)
 class Degradation:
-    """One kind of damage. ``severities`` run from mild to severe in ``unit``; ``apply`` takes frames and a severity.
+    """One kind of damage. ``severities`` run from mild to severe in ``unit``; ``words`` puts one into words; ``apply``
+    takes frames and a severity.
 
     ``codec`` ones end in H.264: ``apply`` then gives the frames as decoded, and ``encode`` the clip itself.
     """
@@ -30,6 +31,7 @@ class Degradation:
     name: str
     title: str
     unit: str
+    words: str
     severities: tuple[float, ...]
     apply: Callable[[Sequence[Frame], float], Frames]
     encode: Callable[[Sequence[Frame], float], bytes] | None = None
@@ -167,16 +169,16 @@ def _u8(image: npt.NDArray[np.generic]) -> Frame:
 DEGRADATIONS: dict[str, Degradation] = {
     item.name: item
     for item in (
-        Degradation("jpeg", "JPEG", "quality", (90, 70, 50, 40, 30), jpeg),
-        Degradation("h264", "H.264", "CRF", (18, 23, 28, 34, 40), h264, encode_h264),
-        Degradation("downscale", "Downscaling", "× size", (0.75, 0.5, 0.35, 0.25, 0.15), downscale),
-        Degradation("blur", "Blur", "px sigma", (0.5, 1, 2, 3, 4), blur),
-        Degradation("noise", "Noise", "levels sigma", (3, 7, 12, 20, 30), noise),
-        Degradation("dark", "Darker", "× light", (0.75, 0.5, 0.35, 0.2), gain),
-        Degradation("bright", "Brighter", "× light", (1.25, 1.5, 2, 2.5), gain),
-        Degradation("crop", "Cropping", "of each side", (0.05, 0.1, 0.15, 0.2, 0.3), crop),
-        Degradation("recapture", "Filmed off a screen", "strength", (1, 2, 3, 4), recapture),
-        Degradation("chain", "Shared again and again", "generations", (1, 2, 3, 4), chain, encode_chain),
+        Degradation("jpeg", "JPEG", "quality", "quality {:g}", (90, 70, 50, 40, 30), jpeg),
+        Degradation("h264", "H.264", "CRF", "CRF {:g}", (18, 23, 28, 34, 40), h264, encode_h264),
+        Degradation("downscale", "Downscaling", "× size", "{:g} of the size", (0.75, 0.5, 0.35, 0.25, 0.15), downscale),
+        Degradation("blur", "Blur", "px sigma", "sigma {:g} px", (0.5, 1, 2, 3, 4), blur),
+        Degradation("noise", "Noise", "levels sigma", "sigma {:g} levels", (3, 7, 12, 20, 30), noise),
+        Degradation("dark", "Darker", "× light", "{:g} of the light", (0.75, 0.5, 0.35, 0.2), gain),
+        Degradation("bright", "Brighter", "× light", "{:g} times the light", (1.25, 1.5, 2, 2.5), gain),
+        Degradation("crop", "Cropping", "of each side", "{:g} off each side", (0.05, 0.1, 0.15, 0.2, 0.3), crop),
+        Degradation("recapture", "Filmed off a screen", "strength", "strength {:g}", (1, 2, 3, 4), recapture),
+        Degradation("chain", "Shared again and again", "generations", "{:g} times", (1, 2, 3, 4), chain, encode_chain),
     )
 }
 """Every degradation by name, in the order of reports."""

@@ -66,6 +66,7 @@ class Curve(BaseModel):
     name: str
     title: str
     unit: str
+    words: str
     files: int
     points: list[CurvePoint]
     chance_from: float | None
@@ -107,6 +108,7 @@ class Sweep:
                     name=name,
                     title=kind.title,
                     unit=kind.unit,
+                    words=kind.words,
                     files=len(self.tables[UNTOUCHED]),
                     points=points,
                     chance_from=_chance_from(points),
