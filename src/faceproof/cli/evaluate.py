@@ -1,0 +1,399 @@
+"""`faceproof evaluate`, `compare`, `calibrate`, `manifest`, `check-claim` and `accuracy`: how good a detector is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faceproof.cli.measuring import (
+    cache_folder,
+    check_rates,
+    command_line,
+    finish,
+    name_of,
+    needs_extra,
+    one_of,
+    print_evaluation,
+    print_findings,
+    progress,
+    say,
+    show,
+)
+
+_Data = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="A dataset's folder, a manifest CSV, or any tool's scores (CSV, Parquet)."),
+]
+_Detector = Annotated[str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector.")]
+_Layout = Annotated[str, typer.Option(metavar="NAME", help="The folder's layout; auto looks for each dataset's marks.")]
+_Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files scanned at the same time.")]
+_Bootstraps = Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals; 0 leaves them out.")]
+_Seed = Annotated[int, typer.Option(help="Seed of the resamples.")]
+_Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Write JSON, Markdown, HTML, drawings and scores here."),
+]
+_Cache = Annotated[Path | None, typer.Option(metavar="DIR", help="Where scores are kept; the user's cache by default.")]
+_NoCache = Annotated[bool, typer.Option("--no-cache", help="Scan everything anew and keep nothing.")]
+_Robustness = Annotated[
+    str, typer.Option(metavar="LIST", help="Degradations to sweep, for instance jpeg,h264, or all.", show_default=False)
+]
+_RobustnessFiles = Annotated[int, typer.Option(min=1, help="Files of each dataset, class and method to sweep.")]
+_Alarms = Annotated[
+    float | None,
+    typer.Option("--max-false-alarms", metavar="RATE", help="Fit a band for this rate, for instance 0.01."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    for verb, name in (
+        (evaluate, "evaluate"),
+        (compare, "compare"),
+        (calibrate, "calibrate"),
+        (manifest, "manifest"),
+        (check_claim, "check-claim"),
+        (accuracy, "accuracy"),
+    ):
+        app.command(name=name)(verb)
+
+
+def evaluate(
+    data: _Data,
+    detector: _Detector = None,
+    output: _Output = None,
+    frames: Annotated[str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.")] = "auto",
+    layout: _Layout = "auto",
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only rows of this split.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many files of each dataset, class, method.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Judge at this threshold.")] = None,
+    threshold_from: Annotated[
+        str, typer.Option(metavar="WORDS", help="Where --threshold was chosen, e.g. test.")
+    ] = "given",
+    prior: Annotated[list[float] | None, typer.Option(help="Share of fakes where you use it; may be repeated.")] = None,
+    max_false_alarms: _Alarms = None,
+    robustness: _Robustness = "",
+    robustness_files: _RobustnessFiles = 10,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Add a benchmark's protocol: deepfakebench.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="Scores of other tools: probability or logit.")] = "probability",
+    fake_is: Annotated[str, typer.Option("--fake-is", help="Scores of other tools: fake is high or low.")] = "high",
+    pool: Annotated[str, typer.Option(help="How rows of one file are pooled: mean, max or median.")] = "mean",
+    bootstraps: _Bootstraps = 1000,
+    seed: _Seed = 0,
+    jobs: _Jobs = 1,
+    cache: _Cache = None,
+    no_cache: _NoCache = False,
+    json_out: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the numbers are unsound.")] = False,
+) -> None:
+    """How good is a detector, on what, how sure are we, and where does it break.
+
+    Interrupted, run the same command again: finished files are kept. Exit codes: 0 done, 1 some rows or files could not
+    be used, 2 wrong usage, 3 unsound numbers (with --strict).
+    """
+    needs_extra()
+    from faceproof.batch import ScanOptions
+    from faceproof.errors import OptionError
+    from faceproof.evaluation.evaluation import Settings
+    from faceproof.evaluation.runs import (
+        DetectorRun,
+        evaluate_detector,
+        evaluate_scores,
+        holds_scores,
+        open_manifest,
+        write_results,
+    )
+
+    one_of("--scale", scale, ("probability", "logit"))
+    one_of("--fake-is", fake_is, ("high", "low"))
+    one_of("--pool", pool, ("mean", "max", "median"))
+    if protocol is not None:
+        one_of("--protocol", protocol, ("deepfakebench",))
+    check_rates("--max-false-alarms", max_false_alarms)
+    check_rates("--prior", *(prior or ()))
+    settings = Settings(
+        threshold=0.5 if threshold is None else threshold,
+        threshold_source=Settings.threshold_source if threshold is None else threshold_from,
+        resamples=bootstraps,
+        seed=seed,
+        priors=tuple(prior) if prior else Settings.priors,
+        max_false_alarms=max_false_alarms,
+    )
+    if data.is_file() and holds_scores(data):
+        if detector is not None:
+            raise OptionError(f"{data} holds scores already", remedy="Leave --detector out, or give media.")
+        found, judged = evaluate_scores(
+            data,
+            settings=settings,
+            scale=scale,  # type: ignore[arg-type]
+            polarity=fake_is,
+            aggregation=pool,  # type: ignore[arg-type]
+        )
+    else:
+        listed = open_manifest(data, layout).only(split=split)
+        if limit is not None:
+            listed = listed.sample(limit)
+        if not len(listed):
+            raise OptionError(f"no file of {data} is left to evaluate", remedy="Check --split and --layout.")
+        run = DetectorRun(
+            options=ScanOptions(detector=detector, frames=frames),
+            jobs=jobs,
+            cache=cache_folder(cache, no_cache),
+            robustness=tuple(name for name in robustness.split(",") if name),
+            robustness_files=robustness_files,
+            deepfakebench=protocol is not None,
+        )
+        with progress() as announce:
+            found, judged = evaluate_detector(listed, run, settings=settings, data=name_of(data), announce=announce)
+    written = write_results(output, found, judged, command=command_line()) if output is not None else []
+    if json_out:
+        sys.stdout.write(found.model_dump_json(indent=2) + "\n")
+    else:
+        print_evaluation(found)
+    for path in written:
+        say(f"Written: {path}")
+    finish(found.findings, problems=len(found.problems), strict=strict)
+
+
+def compare(
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="Scores, a folder written by evaluate, or a detector (--data).")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
+    data: Annotated[Path | None, typer.Option(metavar="DATA", help="Media to run detectors A and B on.")] = None,
+    output: _Output = None,
+    layout: _Layout = "auto",
+    bootstraps: _Bootstraps = 1000,
+    seed: _Seed = 0,
+    jobs: _Jobs = 1,
+    cache: _Cache = None,
+    no_cache: _NoCache = False,
+    json_out: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Is A really better than B: paired intervals by source video, DeLong, and what only one of them judged."""
+    needs_extra()
+    from faceproof.batch import ScanOptions
+    from faceproof.evaluation.comparison import comparison_document
+    from faceproof.evaluation.document import to_html, to_markdown
+    from faceproof.evaluation.evaluation import Settings
+    from faceproof.evaluation.runs import (
+        DetectorRun,
+        evaluate_detector,
+        make_folder,
+        open_manifest,
+        read_contender,
+        write_page,
+    )
+    from faceproof.evaluation.significance import Contender
+    from faceproof.evaluation.significance import compare as compare_scores
+    from faceproof.result_files import write_whole
+
+    sides = []
+    for side in (a, b):
+        if data is None:
+            sides.append(read_contender(side))
+            continue
+        run = DetectorRun(ScanOptions(detector=str(side)), jobs=jobs, cache=cache_folder(cache, no_cache))
+        with progress() as announce:
+            listed = open_manifest(data, layout)
+            one, judged = evaluate_detector(
+                listed, run, settings=Settings(resamples=0, seed=seed), data=name_of(data), announce=announce
+            )
+        sides.append((Contender(str(side), judged.video, one.threshold), one))
+    (first, of_a), (second, of_b) = sides
+    found = compare_scores(first, second, resamples=bootstraps, seed=seed)
+    blocks = comparison_document(found, of_a, of_b)
+    if output is not None:
+        make_folder(output)
+        write_whole(output / "comparison.json", found.model_dump_json(indent=2) + "\n")
+        write_whole(output / "comparison.html", to_html(f"{found.name_a} and {found.name_b}", blocks))
+        write_page(output / "comparison.md", blocks, figures=output / "figures")
+        say(f"Written: {output / 'comparison.html'}")
+    sys.stdout.write(found.model_dump_json(indent=2) + "\n" if json_out else to_markdown(blocks))
+
+
+def calibrate(
+    scores: Annotated[
+        Path, typer.Argument(metavar="SCORES", help="Scores of a calibration set, or evaluate's folder.")
+    ],
+    method: Annotated[str, typer.Option("--method", "-m", help="temperature, platt or isotonic.")] = "platt",
+    spec: Annotated[Path | None, typer.Option(metavar="TOML", help="A detector's spec to write it into.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="TOML", help="Where the new spec goes.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only rows of this split.")] = None,
+    max_false_alarms: _Alarms = None,
+    max_misses: Annotated[float | None, typer.Option(metavar="RATE", help="By default as --max-false-alarms.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="WORDS", help="What to call the data in the spec.")] = None,
+) -> None:
+    """Fit scores to probabilities and, with --max-false-alarms, the band in which no verdict is given.
+
+    Never calibrate on the set you then evaluate on. Prints the spec's tables, or writes a whole spec.
+    """
+    needs_extra()
+    from dataclasses import replace
+
+    from faceproof.detectors.spec import VerdictRule, parse_spec
+    from faceproof.errors import EvaluationError, OptionError
+    from faceproof.evaluation import calibrate as fitting
+    from faceproof.evaluation.conformal import fit_band, sources_needed
+    from faceproof.evaluation.runs import describe, table_for_calibration
+    from faceproof.result_files import write_whole
+
+    one_of("--method", method, fitting.METHODS)
+    check_rates("--max-false-alarms", max_false_alarms)
+    check_rates("--max-misses", max_misses)
+    if output is not None and spec is None:
+        raise OptionError("--output needs the --spec to write into", remedy="Name a detector's TOML with --spec.")
+    table = table_for_calibration(scores, split)
+    fitted = fitting.fit(table, method, data=name or name_of(scores))  # type: ignore[arg-type]
+    say(f"Fitted to {int(table.scored.sum()):,} files: {describe(fitted)}")
+    try:
+        quality = fitting.cross_check(table, method)  # type: ignore[arg-type]
+        say(
+            f"On files not fitted to: calibration error {quality.ece_before:.3f} before, {quality.ece_after:.3f} after; "
+            f"log loss {quality.log_loss_before:.3f} before, {quality.log_loss_after:.3f} after"
+        )
+    except EvaluationError as error:
+        say(f"Not cross-checked: {error.message}")
+    text = spec.read_text(encoding="utf-8") if spec is not None else _BARE_SPEC
+    rule = parse_spec(text).verdict if spec is not None else VerdictRule()
+    if max_false_alarms is not None:
+        calibrated = replace(table, score=fitting.apply(table.score, fitted))
+        band = fit_band(calibrated, max_false_alarms=max_false_alarms, max_misses=max_misses)
+        rule = band.rule(rule)
+        say(f"No verdict between {band.low:.4f} and {band.high:.4f}: {band.inconclusive:.0%} of these files")
+        if not (band.enough_reals and band.enough_fakes):
+            say(
+                f"Beware: {band.real_sources} real and {band.fake_sources} fake source videos; a promise of "
+                f"{max_false_alarms:g} needs {sources_needed(max_false_alarms)} of each"
+            )
+    stored = fitting.store(text, fitted, rule if max_false_alarms is not None else None)
+    if output is not None:
+        write_whole(output, stored)
+        say(f"Written: {output}")
+    else:
+        sys.stdout.write(stored if spec is not None else stored[stored.index("[") :].removeprefix(_BARE_TABLES))
+
+
+def manifest(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A dataset as it was published, or real/ and fake/.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="CSV", help="The manifest to write.")],
+    layout: _Layout = "auto",
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates", help="Also look for the same picture on both sides of a split.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when a leak is found.")] = False,
+) -> None:
+    """Write the manifest of a dataset's folder, and look for leaks between its splits."""
+    needs_extra()
+    import numpy as np
+
+    from faceproof.evaluation.duplicates import find_duplicates
+    from faceproof.evaluation.manifest import write_manifest
+    from faceproof.evaluation.runs import open_manifest
+    from faceproof.evaluation.soundness import leakage
+
+    found = open_manifest(folder, layout)
+    write_manifest(found, output)
+    fakes = sum(entry.label for entry in found.entries)
+    say(f"{len(found):,} files, {fakes:,} fake and {len(found) - fakes:,} real: {output}")
+    columns = [np.array([getattr(entry, name) for entry in found.entries], dtype=object) for name in _LEAK_COLUMNS]
+    findings = leakage(*columns)
+    problems = list(found.problems.problems)
+    if near_duplicates:
+        more, unreadable = find_duplicates(found)
+        findings += more
+        problems += unreadable.problems
+    print_findings(findings)
+    for problem in problems:
+        say(problem.sentence)
+    finish(findings, problems=len(problems), strict=strict)
+
+
+def check_claim(
+    claim: Annotated[Path, typer.Argument(metavar="TOML", help="A published table, typed in; see docs/evaluation.md.")],
+    json_out: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Can these published numbers be true? Exit 3 when they contradict each other or good practice."""
+    needs_extra()
+    from faceproof.evaluation import claims
+
+    findings = claims.check_claim(claims.read_claim(claim))
+    if json_out:
+        import json
+
+        sys.stdout.write(json.dumps([finding.model_dump(mode="json") for finding in findings], indent=2) + "\n")
+    else:
+        print_findings(findings)
+        if not findings:
+            show("Nothing in this table contradicts itself. That does not make it true.")
+    finish(findings, problems=0, strict=True)
+
+
+def accuracy(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A labelled folder with a manifest.csv, or a manifest.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="MD", help="The page to write.")] = Path(
+        "docs/accuracy.md"
+    ),
+    detector: Annotated[list[str] | None, typer.Option("--detector", "-d", help="Only these; repeatable.")] = None,
+    frames: Annotated[str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.")] = "auto",
+    robustness: Annotated[str, typer.Option(metavar="LIST", help="Degradations to sweep; none for no sweep.")] = "all",
+    robustness_files: _RobustnessFiles = 5,
+    protocol: Annotated[bool, typer.Option("--deepfakebench", help="Add the DeepfakeBench protocol.")] = False,
+    max_false_alarms: _Alarms = 0.05,
+    bootstraps: _Bootstraps = 1000,
+    seed: _Seed = 0,
+    jobs: _Jobs = 1,
+    cache: _Cache = None,
+    no_cache: _NoCache = False,
+) -> None:
+    """Measure every detector that has weights and write the accuracy page. Run again, it goes on where it stopped."""
+    needs_extra()
+    from faceproof.batch import ScanOptions
+    from faceproof.evaluation import accuracy as page
+    from faceproof.evaluation.evaluation import Settings
+    from faceproof.evaluation.runs import DetectorRun, open_manifest
+
+    check_rates("--max-false-alarms", max_false_alarms)
+    listed = open_manifest(data)
+    names = detector or page.detectors_with_weights()
+    run = DetectorRun(
+        options=ScanOptions(frames=frames),
+        jobs=jobs,
+        cache=cache_folder(cache, no_cache),
+        robustness=tuple(name for name in robustness.split(",") if name and name != "none"),
+        robustness_files=robustness_files,
+        deepfakebench=protocol,
+    )
+    settings = Settings(resamples=bootstraps, seed=seed, max_false_alarms=max_false_alarms)
+    with progress() as announce:
+        measured = page.measure(listed, names, run, settings=settings, data=name_of(data), announce=announce)
+    page.write_accuracy(output, page.page(measured, listed, data=name_of(data), command=command_line()))
+    say(f"Written: {output}")
+    finish([], problems=sum(len(item.evaluation.problems) for item in measured), strict=False)
+
+
+_LEAK_COLUMNS = ("split", "source_video", "identity")
+
+# A spec around nothing, to show fitted tables when no spec is given.
+_BARE_TABLES = """[licence]
+weights = "none"
+code = "none"
+commercial = false
+origin = "none"
+[input]
+size = 8
+[output]
+fake_is = "high"
+
+"""
+_BARE_SPEC = f'schema_version = 1\nname = "bare"\nversion = "0"\nsummary = ""\n{_BARE_TABLES}'

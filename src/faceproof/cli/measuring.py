@@ -1,0 +1,140 @@
+"""What the measuring verbs share: checks of options, lines on the terminal, progress, exit codes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from faceproof.cli import EXIT_SOME_FAILED
+
+if TYPE_CHECKING:
+    from faceproof.evaluation.runs import Announce
+    from faceproof.evaluation.soundness import Finding
+
+EXIT_UNSOUND = 3
+
+
+def needs_extra() -> None:
+    """Raise :class:`MissingExtraError` unless the packages of the ``evaluate`` extra are there."""
+    from importlib.util import find_spec
+
+    from faceproof.errors import MissingExtraError
+
+    if any(find_spec(name) is None for name in ("sklearn", "scipy", "pandas", "pyarrow", "matplotlib")):
+        raise MissingExtraError.of("Evaluation", "evaluate")
+
+
+def one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise :class:`OptionError` for a word that an option does not take."""
+    from faceproof.errors import OptionError
+
+    if value not in known:
+        raise OptionError(f"{option} cannot be {value!r}", remedy=f"Use {' or '.join(known)}.")
+
+
+def check_rates(option: str, *rates: float | None) -> None:
+    """Raise :class:`OptionError` for a rate that is not above 0 and below 1."""
+    from faceproof.errors import OptionError
+
+    for rate in rates:
+        if rate is not None and not 0 < rate < 1:
+            raise OptionError(f"{option} cannot be {rate:g}", remedy="Give a share above 0 and below 1, such as 0.01.")
+
+
+def cache_folder(chosen: Path | None, none: bool) -> Path | None:
+    """Where scores are kept, None for nowhere."""
+    from faceproof.evaluation.cache import default_folder
+
+    return None if none else chosen or default_folder()
+
+
+def name_of(data: Path) -> str:
+    """What to call the data on a page: its own name, not the way to it."""
+    return data.resolve().name
+
+
+def command_line() -> str:
+    """This command, word for word."""
+    return shlex.join(["faceproof", *sys.argv[1:]])
+
+
+def show(text: str) -> None:
+    """A line of the result."""
+    from faceproof.cli.terminal import one_line, out_console
+
+    out_console().print(one_line(text), soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line about what was done."""
+    from faceproof.cli.terminal import error_console, one_line
+
+    error_console().print(one_line(text))
+
+
+def print_evaluation(found: Any) -> None:
+    """An evaluation in a few lines."""
+    from faceproof.evaluation.limits import failures
+    from faceproof.evaluation.report import summary
+
+    show(f"{found.name} on {found.data}")
+    show(summary(found))
+    base = found.main.base_rate
+    if base is not None:
+        show(
+            f"Calling every file fake would get accuracy {base.always_fake_accuracy:.3f}, average precision "
+            f"{base.chance_average_precision:.3f}."
+        )
+    for part in found.slices:
+        if part.by in ("dataset", "method"):
+            show(f"  {part.name:<40} AUROC {part.auroc}  ({part.scored} of {part.files} files)")
+    for sentence in failures(found):
+        show(f"- {sentence.replace('**', '')}")
+    print_findings(found.findings)
+    for problem in found.problems:
+        say(problem.sentence)
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """One line per finding, its code at the end."""
+    for finding in findings:
+        show(f"{finding.severity.value}: {finding.message} [{finding.code}]")
+
+
+def finish(findings: list[Finding], *, problems: int, strict: bool) -> None:
+    """Leave with the exit code that says what was wrong."""
+    if strict and any(finding.severity.value == "error" for finding in findings):
+        raise typer.Exit(EXIT_UNSOUND)
+    if problems:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@contextmanager
+def progress() -> Iterator[Announce]:
+    """A bar per stage on a terminal, a line per stage in a pipe."""
+    from faceproof.cli.terminal import error_console, one_line
+
+    console = error_console()
+    if not console.is_terminal:
+
+        def tell(stage: str) -> None:
+            console.print(one_line(stage))
+
+        yield tell
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+
+        def start(stage: str) -> Any:
+            task = progress.add_task(one_line(stage), total=None)
+            return lambda done, total, path: progress.update(task, completed=done, total=total)
+
+        yield start

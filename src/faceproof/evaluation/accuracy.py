@@ -1,0 +1,178 @@
+"""``docs/accuracy.md``: every detector that has weights, measured on one folder, with where the default fails on top."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec, installed_specs
+from faceproof.errors import EvaluationError, WeightsError
+from faceproof.evaluation.document import Block, Bullets, Callout, Code, Figure, Heading, Paragraph, Table
+from faceproof.evaluation.evaluation import Evaluation, Settings
+from faceproof.evaluation.harness import Judged
+from faceproof.evaluation.limits import failures, percent, percent_of
+from faceproof.evaluation.manifest import Manifest
+from faceproof.evaluation.report import measured_sections
+from faceproof.evaluation.runs import Announce, DetectorRun, evaluate_detector, make_folder, write_page
+from faceproof.evaluation.significance import Contender, compare
+
+KINDS = {"video": "videos", "image": "stills"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One detector on one kind of media."""
+
+    detector: str
+    kind: str
+    evaluation: Evaluation
+    judged: Judged
+
+
+def detectors_with_weights() -> list[str]:
+    """Names of installed detectors whose weights are there, the default first."""
+    names = [installed.spec.name for installed in installed_specs() if installed.has_weights]
+    return sorted(names, key=lambda name: (name != DEFAULT_DETECTOR, name))
+
+
+def measure(
+    manifest: Manifest,
+    names: Sequence[str],
+    run: DetectorRun,
+    *,
+    settings: Settings,
+    data: str,
+    announce: Announce = lambda stage: None,
+) -> list[Measured]:
+    """Every detector on the manifest's videos and on its stills, apart: they are different tasks.
+
+    Raises :class:`WeightsError` without any detector, :class:`EvaluationError` when no kind can be evaluated.
+    """
+    if not names:
+        raise WeightsError("no detector here has weights", remedy="`faceproof detectors list` shows what is missing.")
+    found = []
+    for name in names:
+        for kind, word in KINDS.items():
+            part = manifest.only(media=kind)
+            if not len(part):
+                continue
+            chosen = replace(run, options=replace(run.options, detector=name))
+            evaluation, judged = evaluate_detector(
+                part, chosen, settings=settings, data=f"{data}, {len(part)} {word}", announce=announce
+            )
+            found.append(Measured(name, kind, evaluation, judged))
+    if not found:
+        raise EvaluationError(f"{data} holds neither pictures nor videos", remedy="Give a folder of labelled media.")
+    return found
+
+
+def page(measured: Sequence[Measured], manifest: Manifest, *, data: str, command: str) -> list[Block]:
+    """The page. ``command`` is what prints it again."""
+    first = measured[0].detector
+    blocks: list[Block] = [
+        Heading("Accuracy, measured", 1),
+        Paragraph("This page is generated; do not edit it. Everything in it was printed by:"),
+        Code(command),
+        Heading(f"Where {first} fails", 2),
+    ]
+    for item in measured:
+        if item.detector == first:
+            listed = tuple(failures(item.evaluation)) or ("Nothing was seen to fail here, which proves little.",)
+            blocks += [Paragraph(f"On {KINDS[item.kind]}:"), Bullets(listed)]
+    blocks += [*_the_set(manifest, data), *_overview(measured), *_against_default(measured)]
+    for item in measured:
+        blocks += _sections(item)
+    return blocks
+
+
+def _the_set(manifest: Manifest, data: str) -> list[Block]:
+    counts: dict[tuple[str, str], list[int]] = {}
+    for entry in manifest.entries:
+        row = counts.setdefault((entry.dataset or "–", entry.method or "–"), [0, 0])
+        row[entry.label] += 1
+    rows = tuple(
+        (f"{dataset} · {method}", f"{reals:,}", f"{fakes:,}") for (dataset, method), (reals, fakes) in counts.items()
+    )
+    return [
+        Heading("The set", 2),
+        Paragraph(
+            f"{len(manifest):,} files ({data}). Nothing here was used to train a shipped detector or to calibrate it. Small "
+            "sets give wide intervals: read those, not the third decimal."
+        ),
+        Table(("part", "real", "fake"), rows),
+    ]
+
+
+def _overview(measured: Sequence[Measured]) -> list[Block]:
+    rows = []
+    for item in measured:
+        main, cover = item.evaluation.main, item.evaluation.coverage
+        rows.append(
+            (
+                f"{item.detector}, {KINDS[item.kind]}",
+                str(main.metrics["auroc"]),
+                "–" if main.auroc_all is None else f"{main.auroc_all:.3f}",
+                str(main.metrics["balanced_accuracy"]),
+                percent(main.metrics["false_alarm_rate"]),
+                percent(main.metrics["miss_rate"]),
+                f"{main.metrics['ece_even'].value or 0:.3f}",
+                percent_of(cover.scored, cover.files),
+            )
+        )
+    base = measured[0].evaluation.main.base_rate
+    if base is not None:
+        rows.append(("calling everything fake", "0.500", "0.500", "0.500", "100%", "0%", "–", "100%"))
+    header = (
+        *("detector", "AUROC [95 %]", "AUROC, unscored as coin tosses", "balanced accuracy"),
+        *("reals flagged", "fakes missed", "calibration error", "scored"),
+    )
+    return [Heading("Overview", 2), Table(header, tuple(rows))]
+
+
+def _against_default(measured: Sequence[Measured]) -> list[Block]:
+    rows = []
+    for kind, word in KINDS.items():
+        items = [item for item in measured if item.kind == kind]
+        for other in items[1:]:
+            a, b = (Contender(i.detector, i.judged.video, i.evaluation.threshold) for i in (items[0], other))
+            try:
+                found = compare(a, b)
+            except EvaluationError:
+                continue
+            p_value = "–" if found.delong is None else f"{found.delong.p_value:.3g}"
+            rows.append((f"{other.detector}, {word}", str(found.difference), p_value, f"{found.files:,}"))
+    if not rows:
+        return []
+    header = ("compared with", f"AUROC of {measured[0].detector} minus theirs", "DeLong p", "files both scored")
+    return [Heading("Against the default", 2), Table(header, tuple(rows))]
+
+
+def _sections(item: Measured) -> Iterator[Block]:
+    evaluation = item.evaluation
+    yield Heading(f"{item.detector} on {KINDS[item.kind]}", 2)
+    facts = evaluation.detector
+    if facts is not None:
+        fitted = find_spec(item.detector).spec.calibration.data
+        calibration = f"calibrated on {fitted}" if fitted else "calibrated" if facts.calibrated else "not calibrated"
+        yield Paragraph(
+            f"Version {facts.version}, {calibration}; threshold {facts.threshold:.3g}, no verdict between "
+            f"{facts.band[0]:.3g} and {facts.band[1]:.3g}; weights sha256 `{facts.weights_sha256}`, {facts.runtime} in "
+            f"{facts.precision}."
+        )
+    for problem in evaluation.problems:
+        yield Callout("warning", problem.sentence)
+    for block in measured_sections(evaluation, level=2):
+        if isinstance(block, Figure):
+            yield replace(block, name=f"{item.detector}-{KINDS[item.kind]}-{block.name}")
+        else:
+            yield block
+
+
+def write_accuracy(path: Path, blocks: Sequence[Block]) -> None:
+    """Write the page and, in a folder of its name beside it, its drawings.
+
+    Raises :class:`faceproof.errors.OutputError`.
+    """
+    make_folder(path.parent)
+    write_page(path, blocks, figures=path.parent / path.stem)

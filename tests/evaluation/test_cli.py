@@ -1,0 +1,234 @@
+"""The verbs as a user types them: what is printed, what is written, which exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from faceproof.batch import ScanOptions
+from faceproof.detectors.spec import read_spec
+from faceproof.evaluation.evaluation import Evaluation
+from faceproof.evaluation.manifest import Manifest, write_manifest
+from faceproof.evaluation.scores import read_scores, write_scores
+from faceproof.evaluation.significance import Comparison
+from tests.evaluation.tables import gaussian_table
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    from faceproof.cli import main
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def call(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["faceproof", *map(str, args)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    write_scores(gaussian_table(0, 400, apart=2, method=["swap"] * 400), tmp_path / "good.csv")
+    write_scores(gaussian_table(0, 400, apart=0.3), tmp_path / "poor.csv")
+    return tmp_path / "good.csv"
+
+
+def test_evaluate_scores_of_another_tool(run: Run, scores: Path, tmp_path: Path) -> None:
+    code, out, err = run("evaluate", scores, "-o", tmp_path / "out", "--bootstraps", 100, "--prior", "0.01")
+    assert code == 0
+    assert "AUROC 0." in out
+    assert "Calling every file fake would get accuracy" in out
+    assert "evaluation.html" in err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("evaluation.json", "evaluation.html", "evaluation.md", "figures", "scores.csv"),
+    }
+    found = Evaluation.model_validate_json((tmp_path / "out/evaluation.json").read_text())
+    assert found.posteriors[0].prior == 0.01
+    assert "faceproof evaluate" in (tmp_path / "out/evaluation.md").read_text()
+    _, out, _ = run("evaluate", scores, "--json", "--bootstraps", 0)
+    assert json.loads(out)["levels"][0]["metrics"]["auroc"]["low"] is None
+
+
+def test_bad_rows_are_said_and_the_exit_code_says_so(run: Run, tmp_path: Path) -> None:
+    rows = [["path", "label", "score"], *([f"{row}", row % 2, row / 40] for row in range(40)), ["x", "perhaps", 0.5]]
+    with (tmp_path / "s.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([*rows, ["y", 1, ""]])
+    code, _, err = run("evaluate", tmp_path / "s.csv", "--bootstraps", 50)
+    assert code == 1
+    assert "1 × the label is neither real nor fake: x (perhaps)" in err
+    assert "1 × the score is missing" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--scale", "decibel"), "--scale cannot be"),
+        (("--prior", "1.5"), "--prior cannot be 1.5"),
+        (("--prior", "0", "--prior", "0.5"), "--prior cannot be 0"),
+        (("--max-false-alarms", "5"), "--max-false-alarms cannot be 5"),
+        (("--detector", "toy"), "holds scores already"),
+        (("--protocol", "mine"), "--protocol cannot be"),
+    ],
+)
+def test_wrong_usage_is_code_2(run: Run, scores: Path, args: tuple[str, ...], words: str) -> None:
+    code, _, err = run("evaluate", scores, *args)
+    assert code == 2
+    assert words in err
+
+
+def test_strict_refuses_unsound_numbers(run: Run, tmp_path: Path) -> None:
+    write_scores(gaussian_table(0, 300, apart=-2), tmp_path / "inverted.csv")
+    code, out, _ = run("evaluate", tmp_path / "inverted.csv", "--strict", "--bootstraps", 100)
+    assert code == 3
+    assert "[inverted_polarity]" in out
+    assert run("evaluate", tmp_path / "inverted.csv", "--strict", "--fake-is", "low", "--bootstraps", 100)[0] == 0
+    code, out, _ = run("evaluate", tmp_path / "inverted.csv", "--threshold", "0.4", "--threshold-from", "test")
+    assert code == 0
+    assert "[threshold_from_test]" in out
+
+
+def test_one_class_only(run: Run, tmp_path: Path) -> None:
+    table = gaussian_table(0, 50)
+    write_scores(table.select(table.label == 1), tmp_path / "fakes.csv")
+    code, _, err = run("evaluate", tmp_path / "fakes.csv")
+    assert code == 1
+    assert "no real file has a score" in err
+
+
+def test_compare_scores_and_folders(run: Run, scores: Path, tmp_path: Path) -> None:
+    run("evaluate", scores, "-o", tmp_path / "good", "--bootstraps", 0)
+    code, out, _ = run("compare", tmp_path / "good", tmp_path / "poor.csv", "-o", tmp_path / "cmp", "--bootstraps", 100)
+    assert code == 0
+    assert "**good separates these files better than poor.**" in out
+    assert (tmp_path / "cmp/comparison.html").is_file()
+    assert (tmp_path / "cmp/figures/compare-roc.svg").is_file()
+    found = Comparison.model_validate_json((tmp_path / "cmp/comparison.json").read_text())
+    assert found.delong is not None
+    assert found.delong.p_value < 0.001
+
+
+def test_calibrate_prints_tables_or_writes_a_spec(run: Run, scores: Path, toy_home: Path, tmp_path: Path) -> None:
+    code, out, err = run("calibrate", scores, "-m", "temperature")
+    assert code == 0
+    assert out.startswith('[calibration]\nmethod = "temperature"\na = ')
+    assert "calibration error" in err
+    source, target = toy_home / "models/toy/spec.toml", tmp_path / "spec.toml"
+    code, _, err = run(
+        "calibrate", scores, "--spec", source, "-o", target, "--max-false-alarms", "0.05", "--name", "mine"
+    )
+    assert code == 0
+    spec = read_spec(target)
+    assert spec.calibration.data == "mine"
+    assert spec.calibration.data_sha256 == read_scores(scores)[0].sha256()
+    assert spec.verdict.band is not None
+    assert spec.verdict.min_side == 16
+    code, _, err = run("calibrate", scores, "--max-false-alarms", "0.001")
+    assert "a promise of 0.001 needs 999 of each" in err
+    assert run("calibrate", scores, "-o", target)[0] == 2
+    assert run("calibrate", scores, "-m", "magic")[0] == 2
+    assert run("calibrate", scores, "--split", "none")[0] == 1
+
+
+def test_manifest_of_a_folder_and_its_leaks(run: Run, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in ("Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4", "odd.mp4"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "List_of_testing_videos.txt").write_text("1 Celeb-real/id0_0000.mp4\n")
+    code, out, err = run("manifest", root, "-o", tmp_path / "m.csv", "--strict")
+    assert code == 3
+    assert "[leaked_source]" in out
+    assert "[leaked_identity]" in out
+    assert "1 × the folder layout gives this file no label" in err
+    assert run("manifest", root, "-o", tmp_path / "m.csv")[0] == 1
+    assert run("manifest", tmp_path / "none", "-o", tmp_path / "m.csv")[0] == 1
+
+
+def test_check_claim(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "claim.toml"
+    path.write_text(
+        "accuracy = 0.9937\nauroc = 0.4695\n[fake]\nrecall = 0.85\nsupport = 2025\n[real]\nrecall = 0.14\nsupport = 360\n"
+    )
+    code, out, _ = run("check-claim", path)
+    assert code == 3
+    assert "needs an AUROC of at least" in out
+    code, out, _ = run("check-claim", path, "--json")
+    assert {item["code"] for item in json.loads(out)} >= {"accuracy_against_auroc", "shuffled_labels"}
+    path.write_text("accuracy = 0.8\n")
+    code, out, _ = run("check-claim", path)
+    assert (code, "does not make it true" in out) == (0, True)
+    path.write_text("accuracy = 80\ntypo = 1\n")
+    code, _, err = run("check-claim", path)
+    assert code == 1
+    assert "accuracy" in err
+    assert "typo" in err
+
+
+def test_a_detector_from_media_to_pages_and_back_from_the_cache(
+    run: Run, toy: ScanOptions, lit_set: Manifest, tmp_path: Path
+) -> None:
+    write_manifest(lit_set, tmp_path / "manifest.csv")
+    command = ("evaluate", tmp_path / "manifest.csv", "-d", "toy", "--frames", "4", "--bootstraps", "50")
+    command += ("--cache", tmp_path / "scores", "--protocol", "deepfakebench", "-o", tmp_path / "out")
+    command += ("--robustness", "downscale", "--robustness-files", "1", "--max-false-alarms", "0.2")
+    code, out, err = run(*command)
+    # One file is broken: the rest is measured, and the exit code says so.
+    assert code == 1
+    assert "broken.mp4" in err
+    found = Evaluation.model_validate_json((tmp_path / "out/evaluation.json").read_text())
+    assert found.main.metrics["auroc"].value == 1
+    assert found.protocol is not None
+    assert found.quality_bands is not None
+    assert [curve.name for curve in found.robustness] == ["downscale"]
+    assert found.detector is not None
+    assert found.detector.name == "toy"
+    again = run(*command)
+    assert again[1] == out
+    assert (tmp_path / "out/frames.parquet").is_file()
+    code, out, _ = run("compare", "toy", "toy-inverted", "--data", tmp_path / "manifest.csv", "--bootstraps", "50")
+    assert "toy separates these files better than toy-inverted" in out
+
+
+def test_accuracy_page(run: Run, toy: ScanOptions, lit_set: Manifest, tmp_path: Path) -> None:
+    write_manifest(Manifest(lit_set.entries[:10], lit_set.root), tmp_path / "manifest.csv")
+    page = tmp_path / "docs/accuracy.md"
+    code, _, _ = run(
+        *("accuracy", tmp_path / "manifest.csv", "-o", page, "-d", "toy", "-d", "toy-inverted", "--frames", "4"),
+        *("--robustness", "dark", "--robustness-files", "1", "--bootstraps", "50"),
+    )
+    assert code == 0
+    text = page.read_text()
+    assert "## Where toy fails" in text
+    assert "| toy-inverted, stills |" in text
+    assert "Against the default" in text
+    assert "faceproof accuracy" in text
+    drawings = {path.name for path in (tmp_path / "docs/accuracy").iterdir()}
+    assert "toy-stills-robustness.svg" in drawings
+    assert all(f"accuracy/{name}" in text for name in drawings)
+    assert str(lit_set.root) not in text
+
+
+def test_scores_are_pooled_per_file(run: Run, tmp_path: Path) -> None:
+    label = np.arange(40) % 2
+    rows = [[f"{clip}.mp4", label[clip], frame, 0.4 + 0.2 * label[clip]] for clip in range(40) for frame in range(3)]
+    with (tmp_path / "frames.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "label", "frame", "score"], *rows])
+    _, out, _ = run("evaluate", tmp_path / "frames.csv", "--json", "--bootstraps", "20", "--pool", "max")
+    levels = {level["level"]: level["rows"] for level in json.loads(out)["levels"]}
+    assert levels == {"video": 40, "frame": 120}
