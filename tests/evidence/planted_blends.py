@@ -1,0 +1,131 @@
+"""Faces with a blend planted in one known region, and the pointing game played on them.
+
+The game (Zhang et al., 2018): a heatmap scores a hit when its highest point lies in the region, give or take one cell of
+the map's own grid. Chance is what a highest point put anywhere in the crop would score on the same faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from faceproof.detectors.detector import Detector
+from faceproof.evidence.heatmap import HeatMethod, crop_place, face_heats
+from faceproof.faces import cut
+
+Image = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+# Centre and radii as shares of the face box: across, down.
+REGIONS = {
+    "eyes": ((0.50, 0.37), (0.40, 0.15)),
+    "mouth": ((0.50, 0.78), (0.28, 0.14)),
+    "nose": ((0.50, 0.56), (0.19, 0.20)),
+    "left side": ((0.27, 0.52), (0.24, 0.40)),
+    "right side": ((0.73, 0.52), (0.24, 0.40)),
+    "lower face": ((0.50, 0.74), (0.38, 0.24)),
+}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A frame with one face, where its box is, and which part of it was blended (float32 ``[H, W]`` in [0, 1])."""
+
+    frame: Image
+    box: Box
+    mask: npt.NDArray[np.float32]
+    region: str
+
+
+def plant(frame: Image, box: Box, region: str, rng: np.random.Generator) -> Planted:
+    """Blend a shifted, scaled, recoloured and re-rendered copy of the face onto itself inside one region."""
+    x0, y0, x1, y1 = box
+    side = max(x1 - x0, y1 - y0)
+    (cx, cy), (rx, ry) = REGIONS[region]
+    middle = (x0 + cx * (x1 - x0), y0 + cy * (y1 - y0))
+    matrix = cv2.getRotationMatrix2D(middle, float(rng.uniform(-3, 3)), float(rng.uniform(1.03, 1.09)))
+    matrix[:, 2] += rng.uniform(-0.025, 0.025, 2) * side
+    source = cv2.warpAffine(frame, matrix, frame.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    hsv = cv2.cvtColor(source, cv2.COLOR_RGB2HSV).astype(np.float32)
+    hsv += (rng.uniform(-4, 4), rng.uniform(-18, 18), rng.uniform(-16, 16))
+    source = cv2.cvtColor(np.clip(hsv, 0, (179, 255, 255)).astype(np.uint8), cv2.COLOR_HSV2RGB)
+    small = max(24, int(side * rng.uniform(0.45, 0.75)))
+    share = small / side
+    reduced = cv2.resize(source, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    source = cv2.resize(reduced, frame.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    mask = np.zeros(frame.shape[:2], np.float32)
+    radii = (rx * (x1 - x0), ry * (y1 - y0))
+    cv2.ellipse(mask, (tuple(map(float, middle)), tuple(2 * r for r in radii), 0.0), 1.0, -1)  # type: ignore[call-overload]
+    mask = cv2.GaussianBlur(mask, (0, 0), max(1.0, 0.03 * side))
+    blended = frame * (1 - mask[..., None]) + source * mask[..., None]
+    return Planted(_degraded(np.round(blended).astype(np.uint8), rng), box, np.asarray(mask, np.float32), region)
+
+
+def _degraded(frame: Image, rng: np.random.Generator) -> Image:
+    _, encoded = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 96))])
+    return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def varied(frame: Image, box: Box, rng: np.random.Generator) -> tuple[Image, Box]:
+    """The same face at another size, place, light and perhaps mirrored; the frame is 360 x 360."""
+    x0, y0, x1, y1 = box
+    zoom = float(rng.uniform(0.9, 1.7)) * 130 / max(x1 - x0, y1 - y0)
+    centre = ((x0 + x1) / 2 + rng.uniform(-15, 15), (y0 + y1) / 2 + rng.uniform(-10, 10))
+    matrix = np.array([[zoom, 0, 180 - zoom * centre[0]], [0, zoom, 180 - zoom * centre[1]]], np.float64)
+    made = cv2.warpAffine(frame, matrix, (360, 360), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+    gain, lift = rng.uniform(0.8, 1.15), rng.uniform(-15, 15)
+    made = np.clip(made * gain + lift, 0, 255).astype(np.uint8)
+    left, top = (matrix @ (x0, y0, 1)).tolist()
+    right, bottom = (matrix @ (x1, y1, 1)).tolist()
+    if rng.random() < 0.5:
+        made, left, right = np.ascontiguousarray(made[:, ::-1]), 360 - right, 360 - left
+    return made, (left, top, right, bottom)
+
+
+def planted_faces(faces: Sequence[tuple[Image, Box]], count: int, seed: int = 0) -> Iterator[Planted]:
+    """``count`` faces, each with a blend in one region, the regions in turn."""
+    names = list(REGIONS)
+    for number in range(count):
+        rng = np.random.default_rng((seed, number))
+        frame, box = varied(*faces[number % len(faces)], rng)
+        yield plant(frame, box, names[number % len(names)], rng)
+
+
+@dataclass(frozen=True)
+class PointingGame:
+    """hits of plays, chance as a share, and the share of hits by region."""
+
+    hits: int
+    plays: int
+    chance: float
+    by_region: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        return self.hits / self.plays
+
+
+def play(detector: Detector, faces: Iterator[Planted], *, method: HeatMethod | None = None) -> PointingGame:
+    """Play the pointing game with a detector's heat."""
+    hits: dict[str, list[bool]] = {}
+    chances = []
+    for planted in faces:
+        margin = detector.spec.faces.margin
+        heat = face_heats(detector, [cut(planted.frame, planted.box, margin)], method=method)[0].heat
+        place = crop_place(planted.frame.shape[:2], planted.box, margin)
+        seen = place.heat_in_frame(heat)
+        target = planted.mask[place.y0 : place.y1, place.x0 : place.x1] > 0.2
+        cell = max(1, round(max(heat.shape) / 20))
+        near = cv2.dilate(target.astype(np.uint8), np.ones((2 * cell + 1, 2 * cell + 1), np.uint8)) > 0
+        row, column = np.unravel_index(int(np.argmax(seen)), seen.shape)
+        # A map without any heat points nowhere.
+        hits.setdefault(planted.region, []).append(bool(near[row, column]) and float(seen.max()) > 0)
+        chances.append(float(near.mean()))
+    every = [hit for region in hits.values() for hit in region]
+    return PointingGame(
+        sum(every), len(every), float(np.mean(chances)), {name: float(np.mean(h)) for name, h in hits.items()}
+    )
