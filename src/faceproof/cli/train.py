@@ -120,6 +120,30 @@ def package_verb(
 
 
 @rooms.command()
+def score(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run.")],
+    watch: Annotated[Path, typer.Option(help="Labelled media to measure on.")],
+    crops: Annotated[
+        list[float] | None, typer.Option("--crop", help="Crop sides in face boxes; the recipe's if absent.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=32, help="Input side, if not the recipe's.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="The last weights instead of the averaged ones.")] = False,
+) -> None:
+    """Print what a checkpoint scores on labelled media, for one or several crops."""
+    _needs_extra()
+    from faceproof.training.export import load_network
+    from faceproof.training.packaging import measure
+
+    network, recipe, _ = load_network(checkpoint, averaged=not plain)
+    for crop in crops or [recipe.input.crop]:
+        changed = recipe.input.model_copy(update={"crop": crop, "size": size or recipe.input.size})
+        for row in measure(network, recipe.model_copy(update={"input": changed}), watch):
+            typer.echo(
+                f"crop {crop:<5} {row.name:<26} n {row.count:<5} AUROC {row.value:.3f}  {row.low:.3f} to {row.high:.3f}"
+            )
+
+
+@rooms.command()
 def preview(
     data: Annotated[Path, _DATA],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .png or .jpg to write.")],

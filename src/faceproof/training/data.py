@@ -54,7 +54,9 @@ def _one_thread(worker: int) -> None:
     cv2.setNumThreads(1)  # one process per core: threads inside would only fight
 
 
-class _Normaliser:
+class Normaliser:
+    """From uint8 pictures to what the recipe's network takes."""
+
     def __init__(self, recipe: Recipe) -> None:
         self.mean, self.std = recipe.input.mean, recipe.input.std
 
@@ -75,7 +77,7 @@ def pair_options(recipe: Recipe, heatmap: int = 0) -> pairs.PairOptions:
     )  # fmt: skip
 
 
-class PairSource(_Normaliser):
+class PairSource(Normaliser):
     """Endless pairs from a shard folder; identities in the held-out share are never trained on."""
 
     def __init__(self, recipe: Recipe, data: str | Path, landmarks: str | Path | None) -> None:
@@ -137,7 +139,7 @@ class PairSource(_Normaliser):
         del state
 
 
-class CropSource(_Normaliser):
+class CropSource(Normaliser):
     """Crops of labelled media, split by source, balanced and augmented as the recipe says."""
 
     def __init__(self, recipe: Recipe, data: str | Path, table: CropTable | None = None) -> None:
@@ -306,6 +308,10 @@ class Watch:
                     metrics[f"{name}_{one}"] = auroc(label[chosen], score[chosen])
         metrics["watch"] = float(np.mean([metrics[n] for n in ("stills", "videos") if n in metrics]))
         return metrics
+
+
+#: Watch sets are cut once at this crop (in face boxes) and side; every crop and size tried is taken out of it.
+WATCH_CROP, WATCH_SIDE = 1.3, 256
 
 
 def open_watch(data: str | Path, recipe: Recipe) -> Watch:

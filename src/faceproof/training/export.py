@@ -49,12 +49,12 @@ class _Graph(nn.Module):
         return prediction.logit, torch.sigmoid(prediction.heatmap)
 
 
-def load_network(checkpoint: str | Path) -> tuple[nn.Module, Recipe, dict[str, float]]:
+def load_network(checkpoint: str | Path, *, averaged: bool = True) -> tuple[nn.Module, Recipe, dict[str, float]]:
     """The averaged weights of a checkpoint (the plain ones where nothing was averaged), its recipe and its metrics."""
     stored = checkpoints.load(Path(checkpoint))
     recipe = Recipe.model_validate(stored["recipe"])
     network = build_network(recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": ""})}))
-    network.load_state_dict(stored["average"] or stored["network"])
+    network.load_state_dict((stored["average"] if averaged else None) or stored["network"])
     return network.eval(), recipe, dict(stored.get("metrics") or {})
 
 

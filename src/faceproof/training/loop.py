@@ -23,7 +23,7 @@ from torch import nn
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, losses
-from faceproof.training.data import Batches, Source, Watch, open_source, open_watch
+from faceproof.training.data import Batches, Normaliser, Source, Watch, open_source, open_watch
 from faceproof.training.journal import Journal
 from faceproof.training.networks import build_network
 from faceproof.training.recipe import Recipe
@@ -238,7 +238,12 @@ def _loss(
 
 @torch.inference_mode()
 def score_pictures(
-    network: nn.Module, pictures: np.ndarray, source: Source, device: torch.device, precision: str, batch: int = 64
+    network: nn.Module,
+    pictures: np.ndarray,
+    source: Normaliser | Source,
+    device: torch.device,
+    precision: str,
+    batch: int = 64,
 ) -> np.ndarray:
     """Logits float32 `[N]` of uint8 RGB pictures `[N, S, S, 3]`."""
     network.eval()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -105,13 +105,12 @@ class _System(nn.Module):
         self.system = system
 
     def forward(self, x: torch.Tensor) -> Prediction:
-        system = self.system
-        direction = getattr(system, "direction", None)
-        if direction is None:
+        system: Any = self.system
+        if not hasattr(system, "direction"):
             return Prediction(system(x)[0].reshape(-1), None)
         # the head alone: the system's own forward also works out a heatmap, for which training has no use
         pooled = system.trunk(x if system.scaling is None else system.scaling(x)).mean((2, 3))
-        return Prediction(system.head(pooled) @ direction, None)
+        return Prediction(system.head(pooled) @ system.direction, None)
 
 
 def backbone_of(network: nn.Module) -> nn.Module | None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from faceproof.training import card, pairs
-from faceproof.training.data import Watch, open_source, pair_options
+from faceproof.training.data import Normaliser, Watch, open_source, open_watch, pair_options
 from faceproof.training.export import Parity, check_parity, export_onnx, fit_platt, load_network
 from faceproof.training.loop import score_pictures
+from faceproof.training.recipe import Recipe
 from faceproof.training.shards import FaceStore
 
 _LIMIT = "Judges faces swapped, re-enacted or blended into real footage; not wholly generated pictures."
@@ -110,6 +112,13 @@ def package(
         encoding="utf-8",
     )
     return made
+
+
+def measure(network: nn.Module, recipe: Recipe, watch: str | Path) -> list[card.Measured]:
+    """Card rows of a network on labelled media, faces cut and resized as the recipe's input table says."""
+    watching = open_watch(watch, recipe)
+    logits = score_pictures(network, watching.pictures, Normaliser(recipe), torch.device("cpu"), "32-true")
+    return watch_rows(watching, logits)
 
 
 def watch_rows(watch: Watch, logits: np.ndarray) -> list[card.Measured]:

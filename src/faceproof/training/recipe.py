@@ -57,10 +57,10 @@ class PairsTable(_Table):
 
     crop: tuple[float, float] = (0.75, 1.35)
     group: Annotated[int, Field(ge=1)] = 4
-    swap: Share = 0.2
+    swap: Share = 0.25
     reenact: Share = 0.25
     codec: Share = 0.85
-    crf: tuple[float, float] = (18.0, 41.0)
+    crf: tuple[float, float] = (18.0, 40.0)
     tile: tuple[int, int] = (96, 320)
     held_out: Share = 0.04
 

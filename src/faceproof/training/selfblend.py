@@ -26,7 +26,7 @@ from faceproof.training import masks, warps
 class BlendOptions:
     """How often each kind of forgery is made; what is left of 1 are self-blends."""
 
-    swap: float = 0.2
+    swap: float = 0.25
     reenact: float = 0.25
 
 
@@ -68,7 +68,7 @@ def shift_frequency(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """One JPEG round trip; RGB uint8 in and out."""
     _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def blend(target: np.ndarray, source: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -100,7 +100,7 @@ def _nudge(source: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tu
 
 
 def _strength(rng: np.random.Generator) -> float:
-    return float(rng.choice([0.25, 0.5, 0.75, 1.0], p=[0.1, 0.15, 0.2, 0.55]))
+    return float(rng.choice([0.25, 0.5, 0.75, 1.0], p=[0.05, 0.1, 0.2, 0.65]))
 
 
 def self_blend(
