@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faceproof.detectors.calibration import with_prior
+from faceproof.detectors.calibration import calibrate, with_prior
 from faceproof.detectors.spec import VerdictRule, parse_spec
 from faceproof.errors import EvaluationError, SpecError
 from faceproof.evaluation.calibrate import METHODS, Method, apply, cross_check, fit, store
@@ -50,6 +50,15 @@ def test_posterior_under_another_prior_is_calibrated_there() -> None:
     p = np.array([with_prior(value, 0.1) for value in apply(rare.score, fitted)])
     bold = p > 0.3
     assert p[bold].mean() == pytest.approx(rare.label[bold].mean(), abs=0.05)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_fitted_here_is_what_a_scan_applies(method: Method) -> None:
+    fitted = fit(overconfident(0, 300), method)
+    score = np.array([0.0, 1e-9, 0.1, 0.5, 0.9, 1.0, np.nan])
+    applied = apply(score, fitted)
+    assert applied[:-1] == pytest.approx([calibrate(float(value), fitted) for value in score[:-1]], abs=1e-12)
+    assert np.isnan(applied[-1])
 
 
 def test_polarity_and_one_class_are_refused() -> None:

@@ -44,6 +44,7 @@ def test_weighted_rank_metrics_equal_those_of_repeated_rows(rows: list[tuple[int
     if not metrics.has_both(again_label):
         assert np.isnan(measured).all()
         return
+    assert curve.auroc(counts[curve.order].astype(float)) == pytest.approx(measured[0])
     plain = point_metrics(again_label, again_score, 0.5)
     assert measured == pytest.approx([plain[name] for name in RANK_METRICS], abs=1e-12)
 

@@ -69,9 +69,7 @@ class RankCurve:
     def measure(self, weight: FloatArray) -> FloatArray:
         """:data:`RANK_METRICS` with each ranked row counted ``weight`` times, float64 ``[5]``; NaN without both
         classes."""
-        hits = weight * self._fake
-        if self._blocks is not None:
-            weight, hits = np.add.reduceat(weight, self._blocks), np.add.reduceat(hits, self._blocks)
+        weight, hits = self._tied(weight)
         true, flagged = np.cumsum(hits), np.cumsum(weight)
         false = flagged - true
         if len(true) == 0 or true[-1] <= 0 or false[-1] <= 0:
@@ -84,6 +82,19 @@ class RankCurve:
             last = int(np.searchsorted(false, limit * reals * (1 + 1e-12), side="right")) - 1
             caught.append(true[last] / fakes if last >= 0 else 0.0)
         return np.array([area, precision, _equal_error(true / fakes, false / reals), *caught])
+
+    def auroc(self, weight: FloatArray) -> float:
+        """The AUROC alone, at a third of the cost of :meth:`measure`."""
+        weight, hits = self._tied(weight)
+        true, misses = np.cumsum(hits), weight - hits
+        pairs = float(true[-1]) * float(misses.sum()) if len(true) else 0.0
+        return float(np.dot(misses, true - hits / 2)) / pairs if pairs > 0 else np.nan
+
+    def _tied(self, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        hits = weight * self._fake
+        if self._blocks is None:
+            return weight, hits
+        return np.add.reduceat(weight, self._blocks), np.add.reduceat(hits, self._blocks)
 
 
 def _equal_error(tpr: FloatArray, fpr: FloatArray) -> float:
@@ -136,7 +147,12 @@ def auroc_estimate(
     value = metrics.auroc(label, score)
     if resamples == 0 or len(np.unique(group)) < 2:
         return estimate(value, None)
-    return estimate(value, bootstrap(label, score, group, resamples=resamples, seed=seed)[0][:, 0])
+    curve = RankCurve(label, score)
+    codes, size = _number_in_order(group, curve.order)
+    ranked = codes[curve.order]
+    with threadpool_limits(limits=1, user_api="blas"):
+        draws = [curve.auroc(counts[ranked]) for counts in resample_counts(size, resamples, seed)]
+    return estimate(value, np.array(draws))
 
 
 def _number_in_order(group: IntArray, order: IntArray) -> tuple[IntArray, int]:

@@ -16,7 +16,6 @@ from scipy import optimize
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import GroupKFold
 
-from faceproof.detectors.calibration import calibrate
 from faceproof.detectors.spec import Calibration, VerdictRule, parse_spec
 from faceproof.errors import EvaluationError
 from faceproof.evaluation.metrics import even_calibration_error, has_both
@@ -111,12 +110,22 @@ _FITTERS: dict[Method, Callable[[IntArray, FloatArray], Calibration]] = {
 
 
 def apply(score: FloatArray, calibration: Calibration) -> FloatArray:
-    """Calibrated P(fake) of each score, NaN kept."""
-    return np.fromiter(
-        (calibrate(value, calibration) if np.isfinite(value) else np.nan for value in score.tolist()),
-        dtype=np.float64,
-        count=len(score),
-    )
+    """Calibrated P(fake) of each score, NaN kept: :func:`faceproof.detectors.calibration.calibrate` for arrays, to which a
+    test holds it."""
+    match calibration.method:
+        case "none":
+            return score.copy()
+        case "temperature":
+            return _sigmoid(logit(score) / calibration.a)
+        case "platt":
+            return _sigmoid(calibration.a * logit(score) + calibration.b)
+        case "isotonic":
+            x, y = zip(*calibration.points, strict=True)
+            return np.asarray(np.where(np.isnan(score), np.nan, np.interp(score, x, y)))
+
+
+def _sigmoid(x: FloatArray) -> FloatArray:
+    return np.asarray(0.5 * (1 + np.tanh(x / 2)))
 
 
 class CalibrationQuality(BaseModel):
@@ -145,7 +154,9 @@ def cross_check(table: ScoreTable, method: Method, *, folds: int = 5) -> Calibra
         raise EvaluationError("cross-checking a calibration needs two source videos", remedy="Add files.")
     after = np.empty(len(seen))
     for train, test in GroupKFold(count).split(seen.score, groups=groups):
-        after[test] = apply(seen.score[test], fit(seen.select(train), method))
+        if not has_both(seen.label[train]):
+            raise EvaluationError("one class lies in a single source video", remedy="Add files of that class.")
+        after[test] = apply(seen.score[test], _FITTERS[method](seen.label[train], seen.score[train]))
     return CalibrationQuality(
         method=method,
         files=len(seen),

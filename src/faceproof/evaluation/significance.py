@@ -128,7 +128,7 @@ def bootstrap_difference(
     draws = np.empty(resamples)
     with threadpool_limits(limits=1, user_api="blas"):
         for row, counts in enumerate(resample_counts(len(values), resamples, seed)):
-            first, second = (curve.measure(counts[order])[0] for curve, order in zip(curves, orders, strict=True))
+            first, second = (curve.auroc(counts[order]) for curve, order in zip(curves, orders, strict=True))
             draws[row] = first - second
     return estimate(value, draws)
 
