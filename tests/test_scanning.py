@@ -1,6 +1,5 @@
 """The main job, end to end on made media, with a detector that calls bright faces fake."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +11,10 @@ from hypothesis import strategies as st
 import faceproof
 from faceproof.detectors.detector import Detector, load_detector
 from faceproof.detectors.spec import Faces, Frames
-from faceproof.errors import FaceproofError, MediaError, OptionError, UnknownDetectorError
+from faceproof.errors import MediaError, OptionError, UnknownDetectorError
 from faceproof.events import EventName, ProgressEvent
-from faceproof.media import Frame
 from faceproof.results import Reason, Verdict
-from faceproof.scanning import SECOND_LOOK_FRAMES, SECOND_LOOK_MOMENTS, read_ahead, second_look_plan
+from faceproof.scanning import SECOND_LOOK_FRAMES, SECOND_LOOK_MOMENTS, second_look_plan
 
 from .test_judge import face, frames
 from .toy_detector import write_toy_detector
@@ -186,50 +184,3 @@ def test_the_centre_is_judged_only_where_the_spec_asks_and_is_flagged(toy: Detec
     assert report.metrics.total_faces_detected == 0
     assert report.note is not None
     assert "centre of the frame" in report.note
-
-
-def number(index: int) -> Frame:
-    return Frame(index, float(index), np.zeros((1, 1, 3), np.uint8))
-
-
-def test_reading_ahead_keeps_order_and_bounds_what_waits() -> None:
-    made: list[int] = []
-
-    def source() -> Iterator[Frame]:
-        for index in range(50):
-            made.append(index)
-            yield number(index)
-
-    seen = []
-    for frame in read_ahead(source(), depth=2):
-        seen.append(frame.index)
-        assert len(made) - len(seen) <= 4
-    assert seen == list(range(50))
-
-
-def test_an_error_while_reading_ahead_is_raised_where_frames_are_used() -> None:
-    def source() -> Iterator[Frame]:
-        yield number(0)
-        raise FaceproofError("gone")
-
-    reading = read_ahead(source(), depth=2)
-    assert next(reading).index == 0
-    with pytest.raises(FaceproofError, match="gone"):
-        list(reading)
-
-
-def test_no_thread_is_left_behind_when_the_consumer_stops() -> None:
-    closed = threading.Event()
-
-    def source() -> Iterator[Frame]:
-        try:
-            while True:
-                yield number(0)
-        finally:
-            closed.set()
-
-    reading = read_ahead(source(), depth=2)
-    next(reading)
-    reading.close()
-    assert closed.is_set()
-    assert not [t for t in threading.enumerate() if t.name == "faceproof-decode"]

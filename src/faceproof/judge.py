@@ -77,7 +77,7 @@ def judge_tracks(frames: Sequence[JudgedFrame], table: FaceTable, spec: Detector
         faces = seen[number]
         side = float(np.median([face.side for _, face in faces]))
         sharpness = float(np.median([face.sharpness for _, face in faces]))
-        reason = unqualified(len(faces), side, sharpness, spec.verdict)
+        reason = unqualified(len(faces), side, sharpness, spec.verdict, frames=len(frames))
         if reason is None:
             raw = aggregate(table.where(table.track == number), spec.aggregate.track)
             opinion = judge_score(calibrate(raw, spec.calibration), spec.verdict)

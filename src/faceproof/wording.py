@@ -79,8 +79,9 @@ def track_line(track: TrackScore) -> str:
         return f"signs of manipulation{f' {when}' if when and track.end > track.start else ''}"
     if track.verdict is Verdict.REAL:
         return "no sign of manipulation found"
-    words = REASONS[track.reason] if track.reason else ""
-    return f"{'cannot tell' if track.verdict is Verdict.INCONCLUSIVE else 'not judged'}: {words}"
+    if track.verdict is Verdict.INCONCLUSIVE:
+        return "cannot tell"
+    return f"not judged: {REASONS[track.reason]}" if track.reason else "not judged"
 
 
 def _span(start: float, end: float) -> str:

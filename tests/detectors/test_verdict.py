@@ -38,7 +38,7 @@ def test_scores_strictly_inside_the_band_are_inconclusive(score: float, numbers:
     ],
 )
 def test_who_qualifies(faces: int, side: float, sharpness: float, expected: Reason | None) -> None:
-    assert unqualified(faces, side, sharpness, VerdictRule(min_side=40, min_sharpness=5, min_faces=2)) is expected
+    assert unqualified(faces, side, sharpness, VerdictRule(min_side=40, min_sharpness=5, min_faces=2), frames=9) is expected
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,10 @@ def test_no_face_is_a_reason_and_published_answers_are_named_policies(
 def test_no_policy_turns_unjudgeable_faces_into_a_score() -> None:
     opinion = judge_nothing([Reason.FACES_TOO_SMALL], VerdictRule(no_face="real_0.99"))
     assert (opinion.verdict, opinion.score) == (Verdict.NOT_ASSESSED, None)
+
+
+def test_a_picture_asks_for_one_face_only() -> None:
+    rule = VerdictRule(min_faces=3)
+    assert unqualified(1, 80, 50, rule, frames=1) is None
+    assert unqualified(2, 80, 50, rule, frames=2) is None
+    assert unqualified(2, 80, 50, rule, frames=32) is Reason.TOO_FEW_FACES

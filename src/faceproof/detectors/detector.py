@@ -30,11 +30,12 @@ class Detector:
     """
 
     def __init__(self, spec: DetectorSpec, network: Network) -> None:
-        if spec.output.logit not in network.outputs:
-            raise NetworkError(
-                f"the network of {spec.name} has no output {spec.output.logit!r} but {', '.join(network.outputs)}",
-                remedy="Correct output.logit in the detector's TOML file.",
-            )
+        for key, output in (("logit", spec.output.logit), ("heatmap", spec.output.heatmap)):
+            if output is not None and output not in network.outputs:
+                raise NetworkError(
+                    f"the network of {spec.name} has no output {output!r} but {', '.join(network.outputs)}",
+                    remedy=f"Correct output.{key} in the detector's TOML file.",
+                )
         self.spec = spec
         self.network = network
         self.spec_sha256 = spec_sha256(spec)

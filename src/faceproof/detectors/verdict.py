@@ -45,13 +45,18 @@ def judge_score(score: float, rule: VerdictRule) -> Opinion:
     return Opinion(Verdict.FAKE if is_fake else Verdict.REAL, score)
 
 
-def unqualified(faces: int, median_side: float, median_sharpness: float, rule: VerdictRule) -> Reason | None:
-    """Why a person cannot be judged, or None when they can. Sides in pixels, sharpness as in ``FaceScore``."""
+def unqualified(
+    faces: int, median_side: float, median_sharpness: float, rule: VerdictRule, *, frames: int
+) -> Reason | None:
+    """Why a person cannot be judged, or None when they can. Sides in pixels, sharpness as in ``FaceScore``.
+
+    Of ``frames`` looked at, a person needs to be in no more than there are: a picture asks for one face.
+    """
     if median_side < rule.min_side:
         return Reason.FACES_TOO_SMALL
     if median_sharpness < rule.min_sharpness:
         return Reason.FACES_TOO_BLURRED
-    if faces < rule.min_faces:
+    if faces < min(rule.min_faces, frames):
         return Reason.TOO_FEW_FACES
     return None
 

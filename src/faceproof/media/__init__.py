@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from faceproof.media import pictures, videos
+from faceproof.media.ahead import read_ahead
 from faceproof.media.facts import DecodeStats, Frame, Limits, MediaInfo, Timeline
 from faceproof.media.files import EXTENSIONS, is_media_name, open_regular, sha256_of, walk
 from faceproof.media.sampling import Sampling, parse_sampling
@@ -40,6 +41,7 @@ __all__ = [
     "is_media_name",
     "parse_sampling",
     "probe",
+    "read_ahead",
     "read_frames",
     "walk",
 ]

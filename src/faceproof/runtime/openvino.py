@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -35,10 +36,13 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": str(threads or usable_cores()),
         }
         try:
-            compiled = ov.Core().compile_model(str(path), "CPU", config)
+            core = ov.Core()
+            model = core.read_model(str(path))
+            # Asked before compiling, which adds the names of tensors that were fused into an output.
+            self.outputs = tuple(_output_name(port) for port in model.outputs)
+            compiled = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise NetworkError(f"OpenVINO cannot load {path.name}: {_first_line(error)}") from error
-        self.outputs = tuple(port.get_any_name() for port in compiled.outputs)
         self._request = compiled.create_infer_request()
 
     def run(self, batch: FloatArray) -> Mapping[str, FloatArray]:
@@ -51,6 +55,13 @@ class OpenVinoNetwork:
             name: np.array(self._request.get_output_tensor(place).data, dtype=np.float32)
             for place, name in enumerate(self.outputs)
         }
+
+
+def _output_name(port: Any) -> str:
+    """The output's name in the file; a port may carry aliases beside it."""
+    shown = str(port.node.get_friendly_name()).rsplit("/sink_port_", 1)[0]
+    names = port.get_names()
+    return shown if shown in names else min(names)
 
 
 def _import_openvino() -> ModuleType:
