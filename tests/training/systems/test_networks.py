@@ -23,21 +23,6 @@ def golden(name: str) -> dict[str, tuple[int, ...]]:
     return {key: () if shape == "scalar" else tuple(map(int, shape.split("x"))) for key, shape in rows}
 
 
-def randomised(net: nn.Module, seed: int = 0) -> nn.Module:
-    """Random weights whose signal neither dies nor explodes, with batch norm statistics of their own."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            spread = 1.15 / module.weight[0].numel() ** 0.5
-            module.weight.data.normal_(0, spread, generator=generator)
-        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
-            module.weight.data.uniform_(0.8, 1.2, generator=generator)
-            module.bias.data.uniform_(-0.2, 0.2, generator=generator)
-            module.running_mean.uniform_(-0.2, 0.2, generator=generator)
-            module.running_var.uniform_(0.5, 1.5, generator=generator)
-    return net.eval()
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_keys_and_shapes_are_those_of_the_original(name: str) -> None:
     with torch.device("meta"):
@@ -84,14 +69,15 @@ def test_b7_has_55_blocks() -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientnet-b7-dfdc", "efficientnet-b4-keras", "efficientnet-b4-224"])
-def test_heatmap_splits_the_logit_over_the_places(name: str) -> None:
+def test_heatmap_splits_the_logit_over_the_places(name: str, enliven) -> None:
     """The head's gradient is exact: the places' logits average to the logit, and match autograd's gradient."""
     torch.manual_seed(1)
-    net = randomised(build(name, {"encoder": "tf_efficientnet_b0"}))
-    x = torch.rand(2, 3, 96, 96) * (255 if name.endswith("keras") else 1)
+    x = torch.rand(4, 3, 96, 96) * (255 if name.endswith("keras") else 1)
+    net = enliven(build(name, {"encoder": "tf_efficientnet_b0"}), x)
     logit, heat = net(x)
+    assert logit.std() > 0.1
     fake = (logit @ net.direction) if logit.ndim == 2 else logit * net.direction
-    assert heat.shape == (2, 3, 3)
+    assert heat.shape == (4, 3, 3)
     torch.testing.assert_close(torch.logit(heat).mean((1, 2)), fake, atol=1e-4, rtol=1e-4)
 
     features = net.trunk(net.scaling(x) if net.scaling else x).detach().requires_grad_()
@@ -102,41 +88,37 @@ def test_heatmap_splits_the_logit_over_the_places(name: str) -> None:
     torch.testing.assert_close(difference, difference[:, :1, :1].expand_as(difference), atol=1e-3, rtol=1e-3)
 
 
-def _lukemelas(variant: str, **options: object) -> tuple[nn.Module, nn.Module]:
-    """The same weights in efficientnet_pytorch's network and in timm's."""
+@pytest.fixture(params=["b0", "b4"])
+def pair(request: pytest.FixtureRequest, enliven) -> tuple[str, nn.Module, nn.Module]:
+    """The same weights in efficientnet_pytorch's network and in timm's, in double precision."""
     package = pytest.importorskip("efficientnet_pytorch")
-    theirs = randomised(package.EfficientNet.from_name(f"efficientnet-{variant}", **options))
+    variant = request.param
+    theirs = package.EfficientNet.from_name(f"efficientnet-{variant}", drop_connect_rate=0.0)
+    theirs = enliven(theirs, torch.randn(4, 3, 128, 128))
     mine = timm.create_model(f"tf_efficientnet_{variant}").eval()
     state = theirs.state_dict()
     names = {part: other for part, other, _ in rename_parts(mine)}
     mine.load_state_dict({k: state[f"{names[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}"] for k in mine.state_dict()})
-    return theirs, mine
+    return variant, theirs.double(), mine.double()
 
 
-def test_timm_and_efficientnet_pytorch_agree_on_b0() -> None:
-    """Cross-Efficient-ViT was trained on the other package; features at both depths agree at 224."""
-    theirs, mine = _lukemelas("b0")
-    x = torch.randn(1, 3, 224, 224)
-    with torch.no_grad():
-        shallow = theirs._swish(theirs._bn0(theirs._conv_stem(x)))
-        for block in theirs._blocks[:3]:
-            shallow = block(shallow)
-        assert shallow.shape == (1, 24, 56, 56)
-        torch.testing.assert_close(
-            mine.blocks[1](mine.blocks[0](mine.bn1(mine.conv_stem(x)))), shallow, atol=1e-4, rtol=1e-4
-        )
-        torch.testing.assert_close(mine.forward_features(x), theirs.extract_features(x), atol=1e-4, rtol=1e-4)
-
-
-def test_padding_fixed_for_380_is_kept_at_224() -> None:
-    """efficientnet_pytorch's B4 pads for 380 px even at 224; timm's pads for 224 until told."""
-    theirs, mine = (net.double() for net in _lukemelas("b4"))
+def test_timm_and_efficientnet_pytorch_agree(pair: tuple[str, nn.Module, nn.Module]) -> None:
+    """B0 agrees at both depths that Cross-Efficient-ViT cuts it; B4 once it is padded for 380 px as theirs always is."""
+    variant, theirs, mine = pair
     x = torch.randn(1, 3, 224, 224, dtype=torch.float64)
     with torch.no_grad():
         expected = theirs.extract_features(x)
-        assert (mine.forward_features(x) - expected).abs().max() > 1e-4
-        fix_padding(mine, 380)
-        torch.testing.assert_close(mine.forward_features(x), expected, atol=1e-9, rtol=1e-9)
+        assert expected.std() > 0.1
+        if variant == "b4":
+            assert (mine.forward_features(x) - expected).abs().max() > 0.01
+            fix_padding(mine, 380)
+        else:
+            shallow = theirs._swish(theirs._bn0(theirs._conv_stem(x)))
+            for block in theirs._blocks[:3]:
+                shallow = block(shallow)
+            assert shallow.shape == (1, 24, 56, 56)
+            torch.testing.assert_close(mine.blocks[1](mine.blocks[0](mine.bn1(mine.conv_stem(x)))), shallow)
+        torch.testing.assert_close(mine.forward_features(x), expected)
 
 
 def test_attention_after_block_nine_weights_its_output() -> None:
@@ -151,23 +133,25 @@ def test_attention_after_block_nine_weights_its_output() -> None:
         torch.testing.assert_close(trunk(x), plain(x))
 
 
-def test_torchvision_and_timm_agree_on_b4() -> None:
+def test_torchvision_and_timm_agree_on_b4(enliven) -> None:
     """An independent formulation of the mobile detector's features: the same tensors, in order, in timm's B4."""
-    mobile = randomised(build("efficientnet-b4-mobile"))
+    mobile = enliven(build("efficientnet-b4-mobile"), torch.randn(4, 3, 96, 96))
     other = timm.create_model("efficientnet_b4", num_classes=0, global_pool="").eval()
     by_position = zip(other.state_dict(), mobile.trunk.state_dict().values(), strict=True)
     other.load_state_dict(dict(by_position))
     x = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
-        torch.testing.assert_close(mobile.trunk(x), other(x), atol=1e-3, rtol=1e-3)
+        expected = other(x)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(mobile.trunk(x), expected, atol=1e-3, rtol=1e-3)
 
 
-def test_cross_efficient_vit_against_plain_algebra() -> None:
+def test_cross_efficient_vit_against_plain_algebra(enliven) -> None:
     """The transformers written out once more, head by head, from the paper's description."""
     torch.manual_seed(0)
-    net = randomised(build("cross-efficient-vit", {"depth": 2, "image_size": 224}))
-    state = net.state_dict()
     x = torch.randn(2, 3, 224, 224)
+    net = enliven(build("cross-efficient-vit", {"depth": 2}), x)
+    state = net.state_dict()
 
     def norm(x: torch.Tensor, at: str) -> torch.Tensor:
         mean, variance = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, unbiased=False)
@@ -222,7 +206,8 @@ def test_cross_efficient_vit_against_plain_algebra() -> None:
         expected = linear(norm(sm[:, 0], "sm_mlp_head.0"), "sm_mlp_head.1")
         expected = expected + linear(norm(lg[:, 0], "lg_mlp_head.0"), "lg_mlp_head.1")
         logit, heat = net(x)
-    torch.testing.assert_close(logit, expected[:, 0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(logit, expected[:, 0], atol=1e-4, rtol=1e-4)
+    assert (logit[0] - logit[1]).abs() > 0.01
     assert heat.shape == (2, 7, 7)
     assert heat.min() >= 0
     torch.testing.assert_close(heat.amax((1, 2)), torch.ones(2))

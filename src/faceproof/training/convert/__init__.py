@@ -1,0 +1,1 @@
+"""Networks into the files that runtimes take, each compared with what it was made from."""
