@@ -30,6 +30,10 @@ def enliven(net: nn.Module, example: torch.Tensor, seed: int = 0) -> nn.Module:
     net.train()
     with torch.no_grad():
         net(example)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # A channel that hardly stirred must not be blown up by the next picture.
+                module.running_var.clamp_(min=float(module.running_var.mean()) / 2)
         answers = net.eval()(example)
         if isinstance(answers, tuple) and isinstance(last := list(net.modules())[-1], nn.Linear):
             # Logits of a trained network's size: fp32 holds 1e-4 of ±5, not of ±2000.
