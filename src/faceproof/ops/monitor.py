@@ -220,13 +220,13 @@ def _numbers(track: _Track) -> dict[str, Any]:
 
 def resident_bytes() -> int:
     """This process's resident memory in bytes."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil  # type: ignore[import-untyped, unused-ignore]
 
     return int(psutil.Process().memory_info().rss)
 
 
 def machine_load() -> tuple[float, float]:
     """Memory and processor in use on this machine, in percent; the processor since the last call."""
-    import psutil
+    import psutil  # type: ignore[import-untyped, unused-ignore]
 
     return float(psutil.virtual_memory().percent), float(psutil.cpu_percent(interval=None))
