@@ -2,8 +2,9 @@
 
     python benchmarks/faces.py CLIP_OR_PICTURE [--frames 8] [--rounds 3] [--min-face 20] [--threads N]
 
-The two take turns on every frame, so that a busy machine slows both. Prints the median milliseconds of a
-frame, the ratio, and how many of facenet-pytorch's faces are found at an overlap of 0.7 or more. Needs facenet-pytorch (which needs torch).
+The two take turns on every frame, so that a busy machine slows both. Prints the median milliseconds of a frame, the
+ratio, and how many of facenet-pytorch's faces are found at an overlap of 0.7 or more. Needs facenet-pytorch, which
+needs torch.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ _CLOTHES = (slice(95, 135), slice(25, 95))
 _PLACES = np.array([[9.5, 11], [22.5, 11], [16, 18.5], [11, 26], [21, 26]])
 _PATCH = (32, 36)
 _INNER = (slice(2, 34), slice(3, 29))
-_UNKNOWN = 0.15
+_UNKNOWN = 0.1
+_WEAKEST = np.array([0, 88, 88], np.uint8)
+_STRONGEST = np.array([255, 167, 167], np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,11 +68,11 @@ def likeness(one: Appearance, other: Appearance) -> float:
     """Log-odds that two looks are the same person's: around 5 for a neighbouring frame, below 0 for most strangers."""
     skin = float(np.sqrt(np.mean((one.skin - other.skin) ** 2))) / 5
     return (
-        7.0
+        6.0
         - 5.0 * (1 - float(one.pattern @ other.pattern))
         - 2.0 * (1 - float(one.detail @ other.detail))
         - 1.2 * min(skin, 1.5)
-        - 6.0 * _distance(one.hair, other.hair)
+        - 8.0 * _distance(one.hair, other.hair)
         - 12.0 * _distance(one.clothes, other.clothes)
     )
 
@@ -121,15 +123,27 @@ def _unit(values: npt.NDArray[np.float32]) -> Floats:
 
 
 def _histogram(lab: Image, seen: Image) -> Floats | None:
-    """Square roots of the shares of 6 × 8 × 8 Lab bins, smoothed a little along brightness."""
+    """Square roots of the shares of 6 × 8 × 8 Lab bins, each colour shared with the bins beside it."""
     mask = (seen > 127).astype(np.uint8)
     if mask.mean() < 0.4:
         return None
-    counts = cv2.calcHist([np.ascontiguousarray(lab)], [0, 1, 2], mask, [6, 8, 8], [0, 256, 88, 168, 88, 168])
-    counts = cv2.GaussianBlur(counts.reshape(6, 64), (1, 3), 0).ravel()
-    return np.asarray(np.sqrt(counts / max(float(counts.sum()), 1.0)), dtype=np.float32)
+    return np.sqrt(colour_shares(lab, (6, 8, 8), mask))
 
 
 def _distance(one: Floats | None, other: Floats | None) -> float:
     """1 minus the Bhattacharyya coefficient; unseen regions say neither yes nor no."""
     return _UNKNOWN if one is None or other is None else 1 - float(one @ other)
+
+
+def colour_shares(lab: Image, bins: tuple[int, int, int], mask: Image | None = None) -> Floats:
+    """Shares of the pixels in each of the bins, flat. Very strong colours count as strong ones; bins blend into their
+    neighbours, so that a colour on a border between two does not flip."""
+    levels = np.clip(lab, _WEAKEST, _STRONGEST)
+    counts = cv2.calcHist([levels], [0, 1, 2], mask, list(bins), [0, 256, 88, 168, 88, 168])
+    for axis in range(3):
+        wide = np.pad(counts, [(1, 1) if axis == other else (0, 0) for other in range(3)], mode="edge")
+        counts = sum(
+            weight * wide.take(range(start, start + bins[axis]), axis=axis)
+            for start, weight in enumerate((0.25, 0.5, 0.25))
+        )
+    return np.asarray(counts / max(float(counts.sum()), 1.0), np.float32).ravel()

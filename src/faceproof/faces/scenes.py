@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from faceproof.faces.appearance import colour_shares
+
 Floats = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
 
@@ -50,10 +52,5 @@ def _layout(thumbnail: Image) -> Floats:
 def _colours(thumbnail: Image) -> Floats:
     lab = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2LAB)
     quarters = [lab[y : y + 18, x : x + 32] for y in (0, 18) for x in (0, 32)]
-    counts = [
-        cv2.calcHist([np.ascontiguousarray(quarter)], [0, 1, 2], None, [8, 8, 8], [0, 256, 80, 176, 80, 176]).ravel()
-        for quarter in quarters
-    ]
-    smooth = [cv2.GaussianBlur(count.reshape(8, 64), (1, 3), 0).ravel() for count in counts]
-    joined = np.concatenate(smooth)
-    return np.asarray(joined / max(float(joined.sum()), 1.0), np.float32)
+    shares = [colour_shares(quarter, (8, 8, 8)) for quarter in quarters]
+    return np.concatenate(shares) / np.float32(len(shares))

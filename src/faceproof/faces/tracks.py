@@ -76,13 +76,13 @@ class Tracker:
 
     def __init__(self) -> None:
         self._tracks: list[_Track] = []
-        self._next = 0
+        self._next = 1
         self._scenes = SceneWatch()
         self._time: float | None = None
         self._step = 0.0
 
     def update(self, frame: Frame, faces: Sequence[Face]) -> list[int]:
-        """Track ids, one per face in the order given, unique within the frame."""
+        """Track ids, one per face in the order given, unique within the frame. They count from 1."""
         height, width = frame.image.shape[:2]
         time = float(frame.time)
         if self._scenes.is_cut(frame.image):

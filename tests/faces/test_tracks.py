@@ -1,0 +1,219 @@
+"""Identities through time, on scenes staged from the astronaut and painted strangers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage import data
+
+from faceproof.faces import Face, Tracker
+from faceproof.faces.appearance import describe, likeness
+from faceproof.faces.scenes import SceneWatch
+from faceproof.media import Frame
+
+SIZE = (360, 640)
+# The astronaut's head and shoulders, 240 × 240, with the middle and side of her face and her landmarks.
+_ASTRONAUT = data.astronaut()[20:260, 105:345]
+_MIDDLE, _SIDE = (118.0, 98.0), 115.0
+_PLACES = np.array([[99, 81], [142, 84], [120, 108], [97, 120], [140, 122]], np.float32)
+
+
+def person(number: int) -> np.ndarray:
+    """The astronaut, or her features mirrored under other colours, hair and clothes."""
+    if number == 0:
+        return _ASTRONAUT
+    draw = np.random.default_rng(number)
+    lab = cv2.cvtColor(_ASTRONAUT[:, ::-1].copy(), cv2.COLOR_RGB2LAB).astype(np.float32)
+    lab[:, :, 0] = np.clip(lab[:, :, 0] * draw.uniform(0.5, 0.75) + draw.uniform(0, 40), 0, 255)
+    lab[:, :, 1:] += draw.choice([-14, 14], 2) + draw.uniform(-5, 5, 2)
+    picture = cv2.cvtColor(np.clip(lab, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+    texture = cv2.resize(draw.integers(0, 60, (12, 12, 3), dtype=np.uint8), (240, 240), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.add(picture, texture)
+    picture[170:] = draw.integers(0, 256, 3, dtype=np.uint8)
+    picture[:50, 60:180] = draw.integers(0, 256, 3, dtype=np.uint8)
+    return picture
+
+
+PEOPLE = [person(number) for number in range(4)]
+
+
+def backdrop(number: int) -> np.ndarray:
+    draw = np.random.default_rng(100 + number)
+    small = draw.integers(0, 90, (4, 6, 3), dtype=np.uint8) + draw.integers(0, 160, 3, dtype=np.uint8)
+    return cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+BACKDROPS = [backdrop(number) for number in range(3)]
+
+
+def stage(
+    time: float, cast: Sequence[tuple[int, float, float, float]], scene: int = 0, index: int = 0
+) -> tuple[Frame, list[Face]]:
+    """A frame with people at (x, y) of their faces' centres and a face of the given side; later ones stand in front."""
+    image = BACKDROPS[scene].copy()
+    faces = []
+    for number, x, y, side in cast:
+        middle, places = _MIDDLE, _PLACES
+        if number:
+            middle = (239 - middle[0], middle[1])
+            places = np.stack([239 - places[:, 0], places[:, 1]], axis=1)[[1, 0, 2, 4, 3]]
+        scale = side / _SIDE
+        shift = np.array([x - middle[0] * scale, y - middle[1] * scale])
+        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+        cv2.warpAffine(PEOPLE[number], matrix, SIZE[::-1], image, cv2.INTER_AREA, cv2.BORDER_TRANSPARENT)
+        box = (x - side * 0.4, y - side / 2, x + side * 0.4, y + side / 2)
+        faces.append(Face(box, 1.0, (places * scale + shift).astype(np.float32)))
+    return Frame(index=index, time=time, image=image), faces
+
+
+def follow(shots) -> list[list[int]]:
+    tracker = Tracker()
+    return [tracker.update(*stage(*shot)) for shot in shots]
+
+
+def test_staged_people_look_like_themselves_and_not_like_each_other():
+    looks = [describe(frame.image, face) for frame, (face,) in (stage(0, [(n, 260, 160, 70)]) for n in range(4))]
+    again = [describe(frame.image, face) for frame, (face,) in (stage(0, [(n, 200, 180, 90)]) for n in range(4))]
+    for one in range(4):
+        for other in range(4):
+            value = likeness(looks[one], again[other])
+            assert value > 3 if one == other else value < 1
+
+
+def test_one_person_is_one_track_at_any_sampling():
+    for step in (0.04, 0.5, 4.0, 60.0):
+        ids = follow((i * step, [(0, 300 + 8 * math.sin(i), 160 + 5 * math.cos(2 * i), 70)]) for i in range(12))
+        assert ids == [[1]] * 12, step
+
+
+@pytest.mark.parametrize("step", [1 / 30, 0.2, 1.0])
+def test_people_crossing_keep_their_identity(step):
+    shots = []
+    for i in range(25):
+        shift = 16 * i
+        shots.append((i * step, [(0, 120 + shift, 150, 70), (1, 520 - shift, 170, 74)]))
+    first, second = shots[0][1][0][0], shots[0][1][1][0]
+    people: dict[int, set[int]] = {}
+    for shot, ids in zip(shots, follow(shots), strict=True):
+        for (number, *_), track in zip(shot[1], ids, strict=True):
+            people.setdefault(track, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in people.values())
+    assert {first, second} == {number for numbers in people.values() for number in numbers}
+    assert len(people) <= 2 * (2 if step < 0.1 else 4)
+
+
+def test_crossing_with_one_hidden_behind_the_other():
+    shots = []
+    for i in range(31):
+        cast = [(0, 160 + 10 * i, 160, 70), (1, 480 - 10 * i, 160, 74)]
+        if abs(cast[0][1] - cast[1][1]) < 60:
+            cast = cast[1:]
+        shots.append((i / 30, cast))
+    seen: dict[int, set[int]] = {}
+    for shot, ids in zip(shots, follow(shots), strict=True):
+        for (number, *_), track in zip(shot[1], ids, strict=True):
+            seen.setdefault(track, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in seen.values())
+
+
+def test_cut_starts_new_tracks_even_for_another_person_in_the_same_place():
+    shots = [(i / 25, [(0, 300, 160, 80)], 0) for i in range(5)] + [
+        (0.2 + i / 25, [(1, 300, 160, 80)], 1) for i in range(5)
+    ]
+    assert follow(shots) == [[1]] * 5 + [[2]] * 5
+
+
+def test_cut_that_swaps_two_people_swaps_no_identity():
+    shots = [(i * 0.5, [(0, 200, 160, 80), (1, 440, 160, 80)], 0) for i in range(4)]
+    shots += [(2 + i * 0.5, [(1, 200, 160, 80), (0, 440, 160, 80)], 1) for i in range(4)]
+    ids = follow(shots)
+    assert ids[:4] == [[1, 2]] * 4
+    assert set(ids[4]).isdisjoint({1, 2})
+    assert ids[4:] == [ids[4]] * 4
+
+
+def test_stranger_in_the_same_place_is_a_stranger_without_a_cut():
+    for step in (0.04, 2.0):
+        shots = [(i * step, [(0, 300, 160, 80)]) for i in range(4)]
+        shots += [((4 + i) * step, [(2, 300, 160, 80)]) for i in range(4)]
+        assert follow(shots) == [[1]] * 4 + [[2]] * 4, step
+
+
+def test_track_resumes_after_a_short_gap_and_not_after_a_long_one():
+    before = [(i / 25, [(0, 300, 160, 80)]) for i in range(10)]
+    short = [*before, *((0.4 + i / 25, []) for i in range(20)), (1.2, [(0, 315, 160, 80)])]
+    assert follow(short)[-1] == [1]
+    long = [*before, (0.5, []), (9.0, [(0, 315, 160, 80)])]
+    assert follow(long)[-1] == [2]
+
+
+def test_sparse_sampling_tells_people_apart_who_change_places():
+    shots = [(i * 5.0, [(0, 200, 160, 80), (1, 440, 160, 80)]) for i in range(3)]
+    shots += [(15 + i * 5.0, [(1, 230, 160, 80), (0, 420, 160, 80)]) for i in range(3)]
+    people: dict[int, set[int]] = {}
+    for shot, ids in zip(shots, follow(shots), strict=True):
+        for (number, *_), track in zip(shot[1], ids, strict=True):
+            people.setdefault(track, set()).add(number)
+    assert all(len(numbers) == 1 for numbers in people.values())
+    assert len(people) <= 4
+
+
+casts = st.lists(
+    st.lists(st.tuples(st.integers(0, 3), st.floats(60, 580), st.floats(60, 300), st.floats(24, 110)), max_size=4),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(casts, st.sampled_from([0.04, 0.7, 5.0]), st.randoms(use_true_random=False))
+@settings(max_examples=25, deadline=None)
+def test_ids_are_unique_and_do_not_hang_on_the_order_of_faces(cast_list, step, random):
+    plain, shuffled = Tracker(), Tracker()
+    names: dict[int, int] = {}
+    highest = 0
+    for i, cast in enumerate(cast_list):
+        frame, faces = stage(i * step, cast)
+        order = list(range(len(faces)))
+        random.shuffle(order)
+        ids = plain.update(frame, faces)
+        mixed = shuffled.update(frame, [faces[place] for place in order])
+        assert len(ids) == len(faces) == len(set(ids)) == len(set(mixed))
+        for track in ids:
+            assert track <= highest or track == highest + 1
+            highest = max(highest, track)
+        for place, track in zip(order, mixed, strict=True):
+            # New tracks are numbered in the order given, so identities correspond, numbers need not.
+            assert names.setdefault(track, ids[place]) == ids[place]
+
+
+def test_frames_without_faces_and_repeated_times_are_fine():
+    tracker = Tracker()
+    frame, faces = stage(1.0, [(0, 300, 160, 80)])
+    assert tracker.update(stage(0.0, [])[0], []) == []
+    assert tracker.update(frame, faces) == [1]
+    assert tracker.update(frame, faces) == [1]
+    assert tracker.update(stage(0.5, [])[0], []) == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (400, 3)])
+def test_faces_at_the_edge_of_tiny_frames(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    face = Face((0.0, 0.0, 1.0, 1.0), 0.9, np.zeros((5, 2), np.float32))
+    assert Tracker().update(Frame(index=0, time=0.0, image=image), [face]) == [1]
+
+
+def test_scene_watch_tells_cuts_from_movement_light_and_flashes():
+    watch = SceneWatch()
+    assert not watch.is_cut(BACKDROPS[0])
+    for i in range(5):
+        assert not watch.is_cut(np.roll(BACKDROPS[0], 12 * i, axis=1))
+    assert not watch.is_cut(cv2.convertScaleAbs(BACKDROPS[0], alpha=1.15, beta=5))
+    assert watch.is_cut(BACKDROPS[1])
+    assert watch.is_cut(BACKDROPS[2])
+    assert not watch.is_cut(stage(0, [(0, 300, 160, 120)], 2)[0].image)
