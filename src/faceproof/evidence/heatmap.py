@@ -17,6 +17,7 @@ from faceproof.detectors.detector import Detector
 from faceproof.detectors.spec import Input, Margin
 from faceproof.errors import OptionError
 from faceproof.evidence import texts
+from faceproof.evidence.usual_heat import usual_heat
 from faceproof.faces import cut
 
 Image = npt.NDArray[np.uint8]
@@ -45,7 +46,8 @@ class FaceHeat:
 def face_heats(detector: Detector, crops: Sequence[Image], *, method: HeatMethod | None = None) -> list[FaceHeat]:
     """Heat for each crop (uint8 RGB ``[h, w, 3]``, as cut from the frame).
 
-    Without a ``method`` the graph's own map is used where it has one, occlusion otherwise. Raises
+    Without a ``method`` the graph's own map is used where it has one, occlusion otherwise. A mask is shown as it differs
+    from genuine faces' where that was measured, see :mod:`faceproof.evidence.usual_heat`. Raises
     :class:`OptionError` for ``graph`` when the network has no map.
     """
     if method is None:
@@ -57,6 +59,9 @@ def face_heats(detector: Detector, crops: Sequence[Image], *, method: HeatMethod
     scores, heats = detector.score_with_heat(crops)
     if heats is None:
         raise OptionError(f"{detector.spec.name} has no heatmap of its own", remedy="Use --method occlusion.")
+    usual = usual_heat(detector.spec.weights.sha256) if detector.spec.output.heatmap_kind == "mask" else None
+    if usual is not None:
+        heats = usual.unusual(heats)
     return [
         FaceHeat(on_crop(heat, crop.shape[:2], detector.spec.input), float(p), "graph")
         for heat, crop, p in zip(heats, crops, scores, strict=True)

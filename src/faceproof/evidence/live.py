@@ -224,7 +224,9 @@ class _LiveJudge:
     def _person(self, number: int) -> LivePerson:
         past, spec = self._past[number], self.detector.spec
         _, p, sides, sharp = (np.asarray(column) for column in zip(*past.faces, strict=True))
-        reason = unqualified(len(p), float(np.median(sides)), float(np.median(sharp)), spec.verdict, frames=spec.verdict.min_faces)
+        reason = unqualified(
+            len(p), float(np.median(sides)), float(np.median(sharp)), spec.verdict, frames=spec.verdict.min_faces
+        )
         opinion = Opinion(Verdict.NOT_ASSESSED, None, reason)
         if reason is None:
             table = FaceTable.of([(i, number, float(one)) for i, one in enumerate(p)])

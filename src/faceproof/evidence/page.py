@@ -30,6 +30,7 @@ from faceproof.evidence.moments import Moment
 from faceproof.evidence.overlay import TRACK_COLOURS
 from faceproof.evidence.provenance import Provenance
 from faceproof.evidence.timeline import Lane, duration_of, fine_clock, lanes_of, rows_of
+from faceproof.evidence.usual_heat import usual_heat
 from faceproof.result_files import write_whole
 from faceproof.results import Report, TrackScore, Verdict
 
@@ -210,7 +211,9 @@ def _heat_words(evidence: Evidence) -> str:
     used = {m.heat.method for moments in evidence.shown.moments.values() for m in moments if m.heat is not None}
     if not used:
         return ""
-    return f"{texts.PAGE['heat_occlusion' if 'occlusion' in used else 'heat_graph']} {texts.PAGE['heat_limits']}"
+    compared = evidence.spec.output.heatmap_kind == "mask" and usual_heat(evidence.spec.weights.sha256) is not None
+    kind = "heat_occlusion" if "occlusion" in used else "heat_unusual" if compared else "heat_graph"
+    return f"{texts.PAGE[kind]} {texts.PAGE['heat_limits']}"
 
 
 def _axis(duration: float) -> list[str]:

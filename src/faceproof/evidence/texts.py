@@ -45,6 +45,7 @@ PAGE = {
     "strip": "The most suspicious moments, each with its heat",
     "moment_alt": "{person} at {time}, score {score:.2f}, under its heat",
     "heat_graph": "Heat is the detector's own map.",
+    "heat_unusual": "Heat is the detector's own map, as far as it differs from what genuine faces usually give.",
     "heat_occlusion": "Heat shows how much the score falls when that part of the face is blurred.",
     "heat_limits": "It shows where the detector looked, not what was done there.",
     "heat_scale": "Heat: none to strong",
