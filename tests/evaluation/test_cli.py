@@ -210,7 +210,7 @@ def test_accuracy_page(run: Run, toy: ScanOptions, lit_set: Manifest, tmp_path: 
     page = tmp_path / "docs/accuracy.md"
     code, _, _ = run(
         *("accuracy", tmp_path / "manifest.csv", "-o", page, "-d", "toy", "-d", "toy-inverted", "--frames", "4"),
-        *("--robustness", "dark", "--robustness-files", "1", "--bootstraps", "50"),
+        *("--robustness", "dark", "--video-robustness", "none", "--robustness-files", "1", "--bootstraps", "50"),
     )
     assert code == 0
     text = page.read_text()

@@ -12,6 +12,7 @@ from faceproof.cli.measuring import (
     cache_folder,
     check_rates,
     command_line,
+    degradations,
     finish,
     name_of,
     needs_extra,
@@ -30,6 +31,7 @@ _Data = Annotated[
 _Detector = Annotated[str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector.")]
 _Layout = Annotated[str, typer.Option(metavar="NAME", help="The folder's layout; auto looks for each dataset's marks.")]
 _Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files scanned at the same time.")]
+_Threads = Annotated[int | None, typer.Option(min=1, help="Cores for each of them; by default they share all.")]
 _Bootstraps = Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals; 0 leaves them out.")]
 _Seed = Annotated[int, typer.Option(help="Seed of the resamples.")]
 _Output = Annotated[
@@ -87,6 +89,7 @@ def evaluate(
     bootstraps: _Bootstraps = 1000,
     seed: _Seed = 0,
     jobs: _Jobs = 1,
+    threads: _Threads = None,
     cache: _Cache = None,
     no_cache: _NoCache = False,
     json_out: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,
@@ -142,10 +145,10 @@ def evaluate(
         if not len(listed):
             raise OptionError(f"no file of {data} is left to evaluate", remedy="Check --split and --layout.")
         run = DetectorRun(
-            options=ScanOptions(detector=detector, frames=frames),
+            options=ScanOptions(detector=detector, frames=frames, threads=threads),
             jobs=jobs,
             cache=cache_folder(cache, no_cache),
-            robustness=tuple(name for name in robustness.split(",") if name),
+            robustness=degradations(robustness),
             robustness_files=robustness_files,
             deepfakebench=protocol is not None,
         )
@@ -172,6 +175,7 @@ def compare(
     bootstraps: _Bootstraps = 1000,
     seed: _Seed = 0,
     jobs: _Jobs = 1,
+    threads: _Threads = None,
     cache: _Cache = None,
     no_cache: _NoCache = False,
     json_out: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
@@ -199,7 +203,9 @@ def compare(
         if data is None:
             sides.append(read_contender(side))
             continue
-        run = DetectorRun(ScanOptions(detector=str(side)), jobs=jobs, cache=cache_folder(cache, no_cache))
+        run = DetectorRun(
+            ScanOptions(detector=str(side), threads=threads), jobs=jobs, cache=cache_folder(cache, no_cache)
+        )
         with progress() as announce:
             listed = open_manifest(data, layout)
             one, judged = evaluate_detector(
@@ -346,13 +352,19 @@ def accuracy(
     ),
     detector: Annotated[list[str] | None, typer.Option("--detector", "-d", help="Only these; repeatable.")] = None,
     frames: Annotated[str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.")] = "auto",
-    robustness: Annotated[str, typer.Option(metavar="LIST", help="Degradations to sweep; none for no sweep.")] = "all",
+    robustness: Annotated[
+        str, typer.Option(metavar="LIST", help="Degradations to sweep on stills, all or none.")
+    ] = "all",
+    video_robustness: Annotated[
+        str, typer.Option(metavar="LIST", help="Degradations to sweep on videos, all or none; one costs fifty stills.")
+    ] = "h264,downscale",
     robustness_files: _RobustnessFiles = 5,
     protocol: Annotated[bool, typer.Option("--deepfakebench", help="Add the DeepfakeBench protocol.")] = False,
     max_false_alarms: _Alarms = 0.05,
     bootstraps: _Bootstraps = 1000,
     seed: _Seed = 0,
     jobs: _Jobs = 1,
+    threads: _Threads = None,
     cache: _Cache = None,
     no_cache: _NoCache = False,
 ) -> None:
@@ -367,16 +379,23 @@ def accuracy(
     listed = open_manifest(data)
     names = detector or page.detectors_with_weights()
     run = DetectorRun(
-        options=ScanOptions(frames=frames),
+        options=ScanOptions(frames=frames, threads=threads),
         jobs=jobs,
         cache=cache_folder(cache, no_cache),
-        robustness=tuple(name for name in robustness.split(",") if name and name != "none"),
         robustness_files=robustness_files,
         deepfakebench=protocol,
     )
     settings = Settings(resamples=bootstraps, seed=seed, max_false_alarms=max_false_alarms)
     with progress() as announce:
-        measured = page.measure(listed, names, run, settings=settings, data=name_of(data), announce=announce)
+        measured = page.measure(
+            listed,
+            names,
+            run,
+            settings=settings,
+            data=name_of(data),
+            robustness={"image": degradations(robustness), "video": degradations(video_robustness)},
+            announce=announce,
+        )
     page.write_accuracy(output, page.page(measured, listed, data=name_of(data), command=command_line()))
     say(f"Written: {output}")
     finish([], problems=sum(len(item.evaluation.problems) for item in measured), strict=False)

@@ -47,6 +47,11 @@ def check_rates(option: str, *rates: float | None) -> None:
             raise OptionError(f"{option} cannot be {rate:g}", remedy="Give a share above 0 and below 1, such as 0.01.")
 
 
+def degradations(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated list; none of them for "none"."""
+    return tuple(name for name in text.split(",") if name and name != "none")
+
+
 def cache_folder(chosen: Path | None, none: bool) -> Path | None:
     """Where scores are kept, None for nowhere."""
     from faceproof.evaluation.cache import default_folder

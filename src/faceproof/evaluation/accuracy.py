@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,10 +43,13 @@ def measure(
     *,
     settings: Settings,
     data: str,
+    robustness: Mapping[str, Sequence[str]] | None = None,
     announce: Announce = lambda stage: None,
 ) -> list[Measured]:
     """Every detector on the manifest's videos and on its stills, apart: they are different tasks.
 
+    ``robustness`` names the degradations to sweep by kind ("video", "image") in place of those of ``run``: a clip
+    costs as much as fifty stills.
     Raises :class:`WeightsError` without any detector, :class:`EvaluationError` when no kind can be evaluated.
     """
     if not names:
@@ -57,7 +60,8 @@ def measure(
             part = manifest.only(media=kind)
             if not len(part):
                 continue
-            chosen = replace(run, options=replace(run.options, detector=name))
+            swept = run.robustness if robustness is None else tuple(robustness.get(kind, ()))
+            chosen = replace(run, options=replace(run.options, detector=name), robustness=swept)
             evaluation, judged = evaluate_detector(
                 part, chosen, settings=settings, data=f"{data}, {len(part)} {word}", announce=announce
             )

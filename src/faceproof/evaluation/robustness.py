@@ -34,9 +34,9 @@ from faceproof.media import probe, read_frames
 from faceproof.results import Report
 from faceproof.runtime.cpu import usable_cores
 
-RUN = 30
+RUN = 24
 """Frames of a video that are degraded: consecutive ones, so that codecs do what they do."""
-SAMPLED = 8
+SAMPLED = 6
 """Frames of the run that are scanned."""
 
 Cell = tuple[str, float]
