@@ -27,6 +27,7 @@ from fastapi.testclient import TestClient  # noqa: E402
 from faceproof.service.app import make_app  # noqa: E402
 from faceproof.service.settings import Settings  # noqa: E402
 from faceproof.service.site import Site  # noqa: E402
+from servers import PostgreSQL, Redis  # noqa: E402
 
 
 def make_clip(seed: int = 0, frames: int = 12, size: tuple[int, int] = (96, 64), fps: int = 10) -> bytes:
@@ -119,3 +120,17 @@ def ended(client: Any, job_id: str, *, seconds: float = 60.0) -> dict[str, Any]:
         return job if job["state"] in ("done", "failed", "cancelled") else None
 
     return dict(wait_for(look, seconds=seconds, what=f"the end of {job_id}"))
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    server = PostgreSQL(tmp_path_factory.mktemp("postgresql"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    server = Redis()
+    yield server
+    server.stop()

@@ -74,13 +74,15 @@ class BucketFiles:
         yield from answer["Body"].iter_chunks(CHUNK)
 
     def delete(self, prefix: str) -> None:
-        keys = [self._prefix + name for name, _ in self.names(prefix)]
+        keys = [self._prefix + prefix, *(self._prefix + name for name, _ in self.names(prefix))]
         for start in range(0, len(keys), 1000):
             objects = [{"Key": key} for key in keys[start : start + 1000]]
             self._s3.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
 
     def names(self, prefix: str) -> list[tuple[str, float]]:
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=f"{self._prefix}{prefix}/"
+        )
         return [
             (entry["Key"].removeprefix(self._prefix), entry["LastModified"].timestamp())
             for page in pages

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import limits
+import limits.errors
 import limits.storage
 import limits.strategies
 import sqlalchemy as sa
@@ -54,8 +55,8 @@ class Doorkeeper:
         self._site = site
         self._signer = URLSafeTimedSerializer(site.secret.decode(), salt="session")
         settings = site.settings
-        storage = limits.storage.storage_from_string(_rate_storage(settings))
-        self._limiter = limits.strategies.FixedWindowRateLimiter(storage)
+        self._limiter = limits.strategies.FixedWindowRateLimiter(_rate_storage(settings))
+        self._spare = limits.strategies.FixedWindowRateLimiter(limits.storage.MemoryStorage())
         self._rates = {
             "any": limits.parse(settings.rate),
             "upload": limits.parse(settings.upload_rate),
@@ -65,10 +66,22 @@ class Doorkeeper:
     def limit(self, what: str, who: str) -> None:
         """Count one request. Raises :class:`Problem` 429 when ``who`` has had enough."""
         item = self._rates[what]
-        if not self._limiter.hit(item, what, who):
-            ends = self._limiter.get_window_stats(item, what, who).reset_time
+        try:
+            refused, ends = self._count(self._limiter, item, what, who)
+        except limits.errors.StorageError:
+            # Redis is away: each server counts for itself until it is back.
+            refused, ends = self._count(self._spare, item, what, who)
+        if refused:
             wait = str(max(1, int(ends - time.time()) + 1))
             raise Problem(429, "rate", "too many requests", f"Wait {wait} s.", headers={"Retry-After": wait})
+
+    def _count(
+        self, limiter: limits.strategies.RateLimiter, item: limits.RateLimitItem, what: str, who: str
+    ) -> tuple[bool, float]:
+        """Whether this request is one too many, and when the window ends (seconds since 1970)."""
+        if limiter.hit(item, what, who):
+            return False, 0.0
+        return True, limiter.get_window_stats(item, what, who).reset_time
 
     def sign_in(self, presented: str) -> str | None:
         """The cookie for a valid key, or None."""
@@ -109,8 +122,14 @@ def _bearer(header: str | None) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _rate_storage(settings: Settings) -> str:
-    return settings.broker if settings.broker.startswith(("redis://", "rediss://")) else "memory://"
+def _rate_storage(settings: Settings) -> limits.storage.Storage:
+    if not settings.broker.startswith(("redis://", "rediss://")):
+        return limits.storage.MemoryStorage()
+    made = limits.storage.storage_from_string(
+        settings.broker, wrap_exceptions=True, socket_connect_timeout=1.0, socket_timeout=1.0
+    )
+    assert isinstance(made, limits.storage.Storage)
+    return made
 
 
 def _require_same_origin(request: Request) -> None:

@@ -48,6 +48,10 @@ STATE_WORDS = {
 }
 
 
+# People named in the line below the verdict; all of them are in the strip beside the video.
+MOST_NAMED = 3
+
+
 def _caller(request: Request, scope: str = "read") -> Caller | None:
     """The caller of a page; None sends them to the sign-in page."""
     door = door_of(request)
@@ -209,12 +213,14 @@ def _result(site: Site, job: Job, report: Report) -> dict[str, Any]:
 def finding(report: Report) -> str:
     """Who and when, or why not: the first half of the second line."""
     if report.verdict is Verdict.FAKE:
+        accused = sorted((t for t in report.tracks if t.verdict is Verdict.FAKE), key=lambda t: -(t.score or 0.0))
         parts = []
-        for track in report.tracks:
-            if track.verdict is Verdict.FAKE:
-                spans = [_between(s.start, s.end) for s in track.suspicious[:3]]
-                when = f" {wording.listed(spans)}" if spans and report.media.kind == "video" else ""
-                parts.append(f"{wording.person(track)}{when}")
+        for track in accused[:MOST_NAMED]:
+            longest = max(track.suspicious, key=lambda span: span.end - span.start, default=None)
+            when = f" {_between(longest.start, longest.end)}" if longest and report.media.kind == "video" else ""
+            parts.append(f"{wording.person(track)}{when}")
+        if len(accused) > MOST_NAMED:
+            parts.append(f"{len(accused) - MOST_NAMED} more")
         text = wording.listed(parts)
         return f"{text[:1].upper()}{text[1:]}." if text else ""
     if report.reason is not None:

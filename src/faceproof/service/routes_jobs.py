@@ -47,6 +47,18 @@ def form_schema(files: dict[str, Any], *, required: list[str]) -> dict[str, Any]
 _FILE: dict[str, Any] = {"type": "string", "format": "binary"}
 _URL: dict[str, Any] = {"type": "string", "format": "uri", "description": "Instead of a file, where enabled."}
 
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "description": "`state` at every change of state, `progress` twice a second at most while running.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["state", "progress"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
+    },
+    "examples": [{"id": "17", "event": "state", "data": '{"state": "done", "verdict": "REAL", "score": 0.08}'}],
+}
+
 IdempotencyKey = Annotated[
     str | None,
     Header(min_length=1, max_length=200, description="Repeating a request with the same key does it once."),
@@ -247,7 +259,7 @@ def judge_again(request: Request, job_id: str, caller: Uploader, site: TheSite, 
         404,
         also={
             200: {
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": {"text/event-stream": {"schema": _EVENT}},
                 "description": "state and progress",
             },
             204: {"description": "The job has ended and everything was sent."},

@@ -195,23 +195,25 @@ def get_media(
 
 
 def send_file(site: Site, name: str, mime: str, wanted: str | None) -> Response:
-    """A stored file with HTTP ranges. Raises :class:`Problem` 404."""
-    headers = {"Cache-Control": "private, no-store"}
+    """A stored file, or the one range of it that is ``wanted``; several at once are answered with the whole, as HTTP
+    allows. Raises :class:`Problem` 404, and 416 for a range beyond the end."""
+    headers = {"Cache-Control": "private, no-store", "Accept-Ranges": "bytes"}
     path = site.files.path(name)
-    if path is not None:
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", wanted or "", re.ASCII)
+    ranged = match is not None and bool(match[1] or match[2])
+    if path is not None and not wanted:
         return FileResponse(path, media_type=mime, headers=headers)
     size = site.files.size(name)
     if size is None:
         raise not_found()
-    headers["Accept-Ranges"] = "bytes"
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted or "", re.ASCII)
-    if not match or not (match[1] or match[2]):
+    if match is None or not ranged:
         headers["Content-Length"] = str(size)
         return StreamingResponse(_chunks(site, name, 0, size), media_type=mime, headers=headers)
     start = int(match[1]) if match[1] else max(0, size - int(match[2]))
     end = min(int(match[2]), size - 1) if match[1] and match[2] else size - 1
     if start > end:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+        words = ("the file has no such range", f"It has {size} bytes.")
+        raise Problem(416, "range", *words, headers={"Content-Range": f"bytes */{size}"})
     headers |= {"Content-Range": f"bytes {start}-{end}/{size}", "Content-Length": str(end - start + 1)}
     content = _chunks(site, name, start, end - start + 1)
     return StreamingResponse(content, status_code=206, media_type=mime, headers=headers)

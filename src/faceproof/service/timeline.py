@@ -9,6 +9,7 @@ from faceproof.results import FaceScore, FrameScore, Report, TrackScore
 WIDTH = 1000
 HEIGHT = 44
 MOST_POINTS = 400
+MOST_MISSING = 2
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,43 @@ def lanes(report: Report) -> list[Lane]:
     for frame in report.frame_predictions:
         for face in frame.faces:
             seen.setdefault(face.track, []).append((frame, face))
+    place = {frame.index: number for number, frame in enumerate(report.frame_predictions)}
     ordered = sorted(report.tracks, key=lambda track: (track.score is None, -(track.score or 0.0), track.id))
-    return [_lane(track, seen.get(track.id, []), length, report.detector.threshold) for track in ordered]
+    return [_lane(track, seen.get(track.id, []), place, length, report.detector.threshold) for track in ordered]
 
 
-def _lane(track: TrackScore, faces: list[tuple[FrameScore, FaceScore]], length: float, threshold: float) -> Lane:
+def _runs(rows: list[tuple[int, float, float]]) -> list[list[tuple[float, float]]]:
+    """Stretches in which the person was never missing for more than :data:`MOST_MISSING` looks: between them nothing
+    was seen, so no line is drawn."""
+    runs: list[list[tuple[float, float]]] = []
+    before = None
+    for place, time, p in rows:
+        if before is None or place - before > MOST_MISSING + 1:
+            runs.append([])
+        runs[-1].append((time, p))
+        before = place
+    return runs
+
+
+def _lane(
+    track: TrackScore,
+    faces: list[tuple[FrameScore, FaceScore]],
+    place: dict[int, int],
+    length: float,
+    threshold: float,
+) -> Lane:
     step = max(1, -(-len(faces) // MOST_POINTS))
     chosen = [max(faces[i : i + step], key=lambda pair: pair[1].p_fake) for i in range(0, len(faces), step)]
     rows = [(frame.time, face.p_fake) for frame, face in chosen]
-    points = [(_x(time, length), _y(p)) for time, p in rows]
-    if len(points) == 1:
-        points = [(max(0.0, points[0][0] - 4), points[0][1]), (min(WIDTH, points[0][0] + 4), points[0][1])]
-    line = " ".join(f"{'M' if i == 0 else 'L'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(points))
-    area = f"{line} L{points[-1][0]:.1f} {HEIGHT} L{points[0][0]:.1f} {HEIGHT} Z" if points else ""
+    lines, areas = [], []
+    for run in _runs([(place[frame.index] // step, frame.time, face.p_fake) for frame, face in chosen]):
+        points = [(_x(time, length), _y(p)) for time, p in run]
+        if len(points) == 1:
+            points = [(max(0.0, points[0][0] - 4), points[0][1]), (min(WIDTH, points[0][0] + 4), points[0][1])]
+        lines.append(" ".join(f"{'M' if i == 0 else 'L'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(points)))
+        areas.append(f"{lines[-1]} L{points[-1][0]:.1f} {HEIGHT} L{points[0][0]:.1f} {HEIGHT} Z")
     spans = [(_x(s.start, length), max(3.0, _x(s.end, length) - _x(s.start, length))) for s in track.suspicious]
-    return Lane(track, length, area, line, spans, rows, _y(threshold))
+    return Lane(track, length, " ".join(areas), " ".join(lines), spans, rows, _y(threshold))
 
 
 def _x(time: float, length: float) -> float:

@@ -59,7 +59,8 @@ export class Boxes {
 
   box(pen, track, { box, p }, scale, density) {
     const [x0, y0, x1, y1] = box.map((v) => v * scale);
-    const words = track.id ? `person ${track.id}  ${p.toFixed(2)}` : p.toFixed(2);
+    const who = track.id === 0 ? "" : x1 - x0 > 90 * density ? `person ${track.id}  ` : `${track.id}: `;
+    const words = who + p.toFixed(2);
     pen.lineWidth = 2.5 * density;
     pen.strokeStyle = COLOURS[track.verdict];
     pen.setLineDash(p > this.report.detector.threshold ? [8 * density, 4 * density] : []);

@@ -1,0 +1,257 @@
+"""The page in a real browser, as a person uses it: with a mouse, with a keyboard, on a phone."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from conftest import free_port, make_clip, make_picture, make_settings, wait_for
+from faceproof.service import keys
+from faceproof.service.app import WEB, make_app
+from servers import require
+
+webdriver = pytest.importorskip("selenium.webdriver")
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+
+class Site:
+    """A server in this process, on a port of its own."""
+
+    def __init__(self, data: Path, **given: Any) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.app = make_app(make_settings(data, port=port, **given))
+        self._server = uvicorn.Server(uvicorn.Config(self.app, port=port, log_config=None, timeout_graceful_shutdown=2))
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        wait_for(lambda: self._server.started, what="the server")
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("page"), workers=1)
+    yield site
+    site.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = require("chromium", "google-chrome")
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        "--window-size=1200,900",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(require("chromedriver")))
+    driver.set_page_load_timeout(30)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(autouse=True)
+def _no_complaints(browser: Any) -> Iterator[None]:
+    """The browser's console stays empty: no blocked script, no missing file, no error."""
+    browser.get_log("browser")
+    yield
+    said = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    # A key that is refused is answered with 401, which the browser notes.
+    assert [one for one in said if "401" not in one] == []
+
+
+def find(browser: Any, css: str) -> Any:
+    return wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, css), what=css)[0]
+
+
+def upload(browser: Any, page: Site, path: Path) -> None:
+    browser.get(page.url)
+    find(browser, "#file").send_keys(str(path))
+
+
+def result_of(browser: Any, page: Site, tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    upload(browser, page, path)
+    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, ".verdict, #result"), what="the result", seconds=60)
+
+
+def test_from_dropping_a_file_to_the_verdict(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_clip(1, frames=30), "holiday <b>.mp4")
+    assert find(browser, ".verdict h1").text == "Signs of manipulation"
+    assert "A score is evidence, not proof." in find(browser, ".verdict .finding").text
+    assert find(browser, ".verdict .file").text == "holiday <b>.mp4"
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".person")) == 1
+    for picture in browser.find_elements(By.CSS_SELECTOR, ".person img"):
+        wait_for(lambda p=picture: p.get_property("naturalWidth"), what="a face's picture")
+        assert picture.get_attribute("alt")
+    wait_for(lambda: find(browser, "video").get_property("readyState") >= 1, what="the video")
+    headings = [h.text for h in browser.find_elements(By.CSS_SELECTOR, ".explain h2")]
+    assert headings == ["What this means", "How sure", "What it cannot see", "Repeat it", "Provenance"]
+
+
+def test_the_timeline_moves_the_video_by_keyboard_and_mouse(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_clip(2, frames=30), "keys.mp4")
+    video, seek = find(browser, "video"), find(browser, "#seek")
+    wait_for(lambda: video.get_property("readyState") >= 1)
+
+    def now() -> float:
+        return float(video.get_property("currentTime"))
+
+    seek.send_keys(Keys.END)
+    wait_for(lambda: now() > 2.5)
+    seek.send_keys(Keys.HOME)
+    wait_for(lambda: now() == 0)
+    seek.send_keys(Keys.ARROW_RIGHT)
+    wait_for(lambda: now() > 0)
+    assert seek.get_attribute("role") == "slider"
+    wait_for(lambda: float(seek.get_attribute("aria-valuenow")) > 0)
+    webdriver.ActionChains(browser).move_to_element(find(browser, ".curve")).click().perform()
+    wait_for(lambda: 1 < now() < 2)
+    # The table behind the drawing says the same to those who cannot see it.
+    assert browser.find_elements(By.CSS_SELECTOR, ".timeline table tbody tr")
+
+
+def test_everything_is_reached_by_tab(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_clip(3), "tab.mp4")
+    body, seen = find(browser, "body"), []
+    for _ in range(40):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        active = browser.switch_to.active_element
+        if active == body:
+            break
+        seen.append(active.get_attribute("id") or active.get_attribute("class") or active.tag_name)
+    for wanted in ("skip", "medium", "show-boxes", "seek", "delete"):
+        assert wanted in seen
+
+
+def test_a_file_that_cannot_be_judged_says_why_and_what_helps(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_clip(4)[:400], "broken.mp4")
+    assert find(browser, ".verdict h1").text == "Could not be judged"
+    assert "What helps:" in find(browser, ".remedy").text
+    assert "No score was given" in find(browser, ".note").text
+
+
+def test_a_file_that_is_no_media_is_refused_in_words(browser: Any, page: Site, tmp_path: Path) -> None:
+    path = tmp_path / "letter.mp4"
+    path.write_text("Dear editor")
+    upload(browser, page, path)
+    assert "not a picture or video" in find(browser, "#sending .warning").text
+    browser.get_log("browser")  # the refused request
+
+
+def test_pictures_history_search_compare_and_delete(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_picture(5), "portrait.png")
+    find(browser, "#compare select").find_element(By.CSS_SELECTOR, "option").click()
+    find(browser, "#compare button").click()
+    wait_for(lambda: "/compare/" in browser.current_url)
+    wait_for(lambda: len(browser.find_elements(By.CSS_SELECTOR, ".sides .verdict h2")) == 2)
+    wait_for(lambda: not browser.find_elements(By.CSS_SELECTOR, ".pending"), what="both opinions")
+    browser.get(f"{page.url}/history?q=portrait")
+    rows = browser.find_elements(By.CSS_SELECTOR, ".rows li")
+    assert len(rows) == 2
+    rows[0].find_element(By.CSS_SELECTOR, "a").click()
+    find(browser, "#delete").click()
+    browser.switch_to.alert.accept()
+    wait_for(lambda: browser.current_url.rstrip("/") == page.url)
+    browser.get(f"{page.url}/history?q=portrait")
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".rows li")) == 1
+    browser.get(f"{page.url}/history?q=nothing-like-it")
+    assert "Nothing here that fits" in find(browser, "main").text
+
+
+def test_nothing_sticks_out_on_a_phone(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_clip(6), f"{'a-very-long-name-' * 8}.mp4")
+    result = browser.current_url
+    phone = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        for address in (result, page.url, f"{page.url}/history", f"{page.url}/detectors"):
+            browser.get(address)
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= 360, address
+        browser.get(result)
+        verdict, viewer = find(browser, ".verdict"), find(browser, ".viewer")
+        assert verdict.location["y"] < viewer.location["y"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_every_page_has_a_language_one_heading_and_named_controls(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_clip(7), "named.mp4")
+    for address in (browser.current_url, page.url, f"{page.url}/history", f"{page.url}/detectors"):
+        browser.get(address)
+        assert find(browser, "html").get_attribute("lang") == "en"
+        assert len(browser.find_elements(By.CSS_SELECTOR, "h1")) == 1
+        browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
+        for control in browser.find_elements(
+            By.CSS_SELECTOR, "a, button, input:not([type=hidden]), select, [role=slider]"
+        ):
+            assert control.accessible_name.strip(), control.get_attribute("outerHTML")
+        for picture in browser.find_elements(By.CSS_SELECTOR, "img"):
+            assert picture.get_attribute("alt")
+
+
+def test_signing_in_and_out(browser: Any, tmp_path: Path) -> None:
+    site = Site(tmp_path / "guarded", workers=0, auth="keys")
+    try:
+        _, key = keys.create(site.app.state.site.store, "someone")
+        browser.get(site.url)
+        find(browser, "#key").send_keys("fp_wrong_key", Keys.ENTER)
+        assert "not known" in find(browser, "#wrong").text
+        find(browser, "#key").send_keys(key, Keys.ENTER)
+        find(browser, "#upload")
+        path = tmp_path / "clip.mp4"
+        path.write_bytes(make_clip(1))
+        find(browser, "#file").send_keys(str(path))
+        find(browser, "#cancel").click()
+        wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, ".verdict h1"))
+        assert find(browser, ".verdict h1").text == "Stopped"
+        find(browser, "nav button").click()
+        find(browser, "#key")
+        browser.get(f"{site.url}/history")
+        assert browser.current_url.endswith("/sign-in")
+    finally:
+        site.stop()
+
+
+def _luminance(colour: str) -> float:
+    digits = colour.lstrip("#")
+    digits = "".join(c * 2 for c in digits) if len(digits) == 3 else digits
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    r, g, b = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_stands_out_from_its_ground(theme: int) -> None:
+    text = (WEB / "static" / "faceproof.css").read_text()
+    colours = {}
+    for block in re.findall(r":root \{(.*?)\}", text, re.S)[: theme + 1]:
+        colours.update(re.findall(r"--([a-z-]+): (#[0-9a-f]+)", block))
+    for ink in ("ink", "soft", "fake", "real", "unsure", "accent"):
+        for ground in ("paper", "card", "wash"):
+            high, low = sorted((_luminance(colours[ink]), _luminance(colours[ground])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
+
+
+def test_pages_load_nothing_from_elsewhere_and_hold_no_script() -> None:
+    for path in (WEB / "templates").glob("*.html"):
+        text = path.read_text()
+        assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text), path
+        assert not re.search(r"\son[a-z]+=|style=\"|<style|javascript:", text), path
+        for script in re.findall(r"<script[^>]*>(.*?)</script>", text, re.S):
+            assert script == "", path
