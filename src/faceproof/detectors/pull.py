@@ -1,0 +1,144 @@
+"""Fetching weights: by HTTPS, with a checksum, resumed where it broke off, and never when asked to stay offline.
+
+Nothing is fetched without a checksum. Where the authors state none, the user must, from a copy he trusts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from faceproof.detectors import catalog
+from faceproof.detectors.catalog import InstalledSpec
+from faceproof.errors import OptionError, OutputError, WeightsError
+
+TIMEOUT = 30
+_CHUNK = 1 << 20
+
+# Called with the bytes that are there and, where the server tells, how many there will be.
+Progress = Callable[[int, int | None], None]
+Open = Callable[[urllib.request.Request], Any]
+
+
+def offline() -> bool:
+    """Whether ``FACEPROOF_OFFLINE`` forbids the network."""
+    return os.environ.get("FACEPROOF_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+def fetch(
+    url: str,
+    sha256: str,
+    *,
+    progress: Progress = lambda *_: None,
+    stay_offline: bool = False,
+    opener: Open | None = None,
+) -> Path:
+    """The file at ``url`` with that checksum, from the cache in the user's folder or from the network.
+
+    A broken download is kept and resumed. Raises :class:`WeightsError` for a file of another checksum, which is
+    thrown away, for a server's refusal, and for a missing file while offline.
+    """
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise OptionError(f"{sha256!r} is no SHA-256", remedy="It has 64 digits from 0-9 and a-f.")
+    if urlsplit(url).scheme != "https":
+        raise OptionError(f"{url} is not fetched: only https is")
+    folder = catalog.home() / "downloads"
+    done, partial = folder / sha256, folder / f"{sha256}.partial"
+    if done.is_file() and _digest(done) == sha256:
+        return done
+    if stay_offline or offline():
+        raise WeightsError(
+            f"{url} is not in the cache, and Faceproof was told to stay offline",
+            remedy="Fetch it elsewhere and use `faceproof import FILE --as NAME`.",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _download(url, partial, progress, opener or _open)
+        if _digest(partial) != sha256:
+            found = _digest(partial)
+            partial.unlink()
+            raise WeightsError(
+                f"what {urlsplit(url).netloc} sent has sha256 {found[:12]}…, not {sha256[:12]}…; it was thrown away",
+                remedy="Check the checksum, or the address.",
+            )
+        partial.replace(done)
+    except OSError as error:
+        if isinstance(error, urllib.error.URLError | ConnectionError | TimeoutError):
+            raise _unreachable(url, error) from error
+        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+    return done
+
+
+def _download(url: str, partial: Path, progress: Progress, opener: Open) -> None:
+    have = partial.stat().st_size if partial.is_file() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "faceproof"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        with opener(request) as answer:
+            resumed = getattr(answer, "status", 200) == 206
+            have = have if resumed else 0
+            length = answer.headers.get("Content-Length")
+            total = have + int(length) if length else None
+            with partial.open("ab" if resumed else "wb") as file:
+                while chunk := answer.read(_CHUNK):
+                    file.write(chunk)
+                    have += len(chunk)
+                    progress(have, total)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing left to send: the checksum decides
+            return
+        raise WeightsError(f"{url} answers {error.code} {error.reason}", remedy="Check the address.") from error
+    except HTTPException as error:
+        raise _unreachable(url, error) from error
+    if total is not None and have < total:
+        raise WeightsError(
+            f"{url} broke off at {have:,} of {total:,} bytes", remedy="Run it again: it resumes where it stopped."
+        )
+
+
+def _open(request: urllib.request.Request) -> Any:
+    class StayEncrypted(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            if urlsplit(newurl).scheme != "https":
+                raise urllib.error.URLError(f"redirected to {newurl}, which is not https")
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    return urllib.request.build_opener(StayEncrypted).open(request, timeout=TIMEOUT)
+
+
+def _unreachable(url: str, error: Exception) -> WeightsError:
+    reason = getattr(error, "reason", None) or error
+    return WeightsError(
+        f"{urlsplit(url).netloc} cannot be reached: {reason}", remedy="Run it again later: it resumes where it stopped."
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove(installed: InstalledSpec) -> Path:
+    """Delete a detector that the user installed; the package's own stay. Returns the folder that is gone."""
+    if installed.origin != "user":
+        raise OptionError(
+            f"{installed.spec.name} belongs to the package", remedy="Only imported and pulled detectors can be removed."
+        )
+    folder, models = installed.source.parent, catalog.user_models()
+    if folder.is_symlink() or folder.parent.resolve() != models.resolve():
+        raise OptionError(f"{folder} is not a folder of {models}", remedy="Remove it by hand.")
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OutputError(f"cannot remove {folder}: {error.strerror}") from error
+    return folder
