@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from faceproof.detectors.catalog import find_spec
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence, gather
 from faceproof.evidence.moments import pick_moments, score_ranges
-from faceproof.evidence.page import page, write_page
+from faceproof.evidence.page import measured_limits, page, write_page
 from faceproof.evidence.timeline import Point, lanes_of, rows_of, thinned
 from faceproof.wording import HEADLINES, SECOND_LINES
 from tests.evidence.made_reports import Boxes, made_report, toy_detector, wave
+from tests.toy_detector import write_toy_detector
 
 DETECTOR = toy_detector()
 
@@ -183,6 +185,19 @@ def test_thinning_keeps_the_peaks() -> None:
     assert len(kept) <= 1500
     assert max(point.p for point in kept) == 1.0
     assert kept[-1] is points[-1]
+
+
+def test_measured_limits_are_shown_for_the_very_detector_only(
+    clip_mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_toy_detector(tmp_path)
+    monkeypatch.setenv("FACEPROOF_HOME", str(tmp_path))
+    (folder / "spec.limits.txt").write_text("On c40 it misses 40 % of <b>fakes</b>.\n\n")
+    installed = find_spec("toy").spec
+    assert measured_limits(installed) == ["On c40 it misses 40 % of <b>fakes</b>."]
+    assert measured_limits(installed.model_copy(update={"version": "2"})) == []
+    made = page(gather(made_report(clip_mp4, DETECTOR, scores=wave), DETECTOR, clip_mp4))
+    assert texts.SURE["no_card"] in made
 
 
 def test_every_word_of_the_page_is_used() -> None:

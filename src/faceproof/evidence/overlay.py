@@ -50,7 +50,7 @@ HELD = 0.2
 _LEGIBLE = 240
 _LARGEST_ENLARGED = 1920
 PROGRESS_EVERY = 50
-_PANEL_OPACITY = 0.88
+_PANEL_OPACITY = 0.8
 
 Progress = Callable[[int, int | None], None]
 

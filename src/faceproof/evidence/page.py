@@ -23,6 +23,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from faceproof import wording
+from faceproof.detectors.catalog import find_spec
+from faceproof.detectors.spec import DetectorSpec, spec_sha256
+from faceproof.errors import FaceproofError
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence
 from faceproof.evidence.heatmap import RAMP, blend
@@ -248,11 +251,11 @@ def how_sure(evidence: Evidence) -> list[str]:
     """What the score's certainty rests on, in sentences."""
     report, spec, words = evidence.report, evidence.spec, texts.SURE
     low, high = report.detector.band
-    lines = [words["threshold"].format(threshold=report.detector.threshold)]
-    if low < high:
-        lines.append(words["band"].format(low=low, high=high))
+    with_band, without = words["band"], words["threshold"].format(threshold=report.detector.threshold)
+    lines = [with_band.format(low=low, high=high) if low < high else without]
     if report.detector.calibrated:
         lines.append(words["calibrated"].format(data=spec.calibration.data or "unnamed data"))
+        lines.append(words["raw_faces"])
         if report.confidence is not None:
             lines.append(words["confidence"].format(confidence=report.confidence))
     else:
@@ -272,8 +275,25 @@ def how_sure(evidence: Evidence) -> list[str]:
         lines.append(words["side" if least else "side_only"].format(side=side, least=least))
         if spec.verdict.min_sharpness:
             lines.append(words["sharpness"].format(sharpness=sharpness, least=spec.verdict.min_sharpness))
-    lines.append(words["no_card"])
-    return lines
+    return lines + (measured_limits(spec) or [words["no_card"]])
+
+
+def measured_limits(spec: DetectorSpec) -> list[str]:
+    """What was measured of this detector: the sentences of ``NAME.limits.txt`` beside its TOML, one a line.
+
+    Empty when there is no such file, or when the detector installed under that name is another one.
+    """
+    try:
+        installed = find_spec(spec.name)
+    except FaceproofError:
+        return []
+    if spec_sha256(installed.spec) != spec_sha256(spec):
+        return []
+    try:
+        text = installed.source.with_suffix(".limits.txt").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()][:12]
 
 
 def provenance_rows(provenance: Provenance) -> list[tuple[str, str]]:

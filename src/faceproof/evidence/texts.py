@@ -96,8 +96,11 @@ MEANING = {
 
 SURE = {
     "threshold": "Scores above {threshold:.2f} count as signs of manipulation.",
-    "band": "Between {low:.2f} and {high:.2f} the answer is “cannot tell”.",
-    "calibrated": "Scores are calibrated probabilities (fitted on {data}).",
+    "band": "Scores from {high:.2f} up count as signs of manipulation, those of {low:.2f} and less as none; in between the "
+    "answer is “cannot tell”.",
+    "calibrated": "People's scores are calibrated probabilities (fitted on {data}).",
+    "raw_faces": "The curve and the single moments show raw scores of faces; a person's score adds them up and is then "
+    "calibrated.",
     "uncalibrated": "Scores are not calibrated probabilities: 0.80 is more than 0.60, but not “80 %”.",
     "confidence": "Probability of this verdict as calibrated: {confidence:.2f}.",
     "frames": "{analyzed} of {total} frames were looked at.",
@@ -108,7 +111,6 @@ SURE = {
     "side": "Faces are {side:.0f} pixels wide or high (median); under {least:.0f} this detector does not judge.",
     "side_only": "Faces are {side:.0f} pixels wide or high (median).",
     "sharpness": "Their sharpness is {sharpness:.0f} (median); under {least:.0f} this detector does not judge.",
-    "card": "Measured on {data}: {measure}.",
     "no_card": "No measurement at this quality came with this detector; “faceproof evaluate” makes one on your own files.",
 }
 
