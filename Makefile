@@ -48,11 +48,11 @@ serve: $(VENV)/.serve
 	@$(BIN)/faceproof serve
 
 test: $(VENV)/.dev
-	@scripts/test-services.sh
+	@scripts/test-services.sh && PYTHON=$(BIN)/python scripts/test-servers.sh
 	@$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadgroup
 
 test-slow: $(VENV)/.dev
-	@scripts/test-services.sh
+	@scripts/test-services.sh && PYTHON=$(BIN)/python scripts/test-servers.sh
 	@$(BIN)/python -m pytest -m slow
 
 test-gpu: $(VENV)/.dev

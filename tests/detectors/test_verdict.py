@@ -38,7 +38,10 @@ def test_scores_strictly_inside_the_band_are_inconclusive(score: float, numbers:
     ],
 )
 def test_who_qualifies(faces: int, side: float, sharpness: float, expected: Reason | None) -> None:
-    assert unqualified(faces, side, sharpness, VerdictRule(min_side=40, min_sharpness=5, min_faces=2), frames=9) is expected
+    assert (
+        unqualified(faces, side, sharpness, VerdictRule(min_side=40, min_sharpness=5, min_faces=2), frames=9)
+        is expected
+    )
 
 
 @pytest.mark.parametrize(

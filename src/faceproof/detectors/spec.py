@@ -162,7 +162,7 @@ class Aggregate(_Table):
 class VerdictRule(_Table):
     """From score to verdict. Scores inside ``band`` (lo < score < hi) are INCONCLUSIVE; otherwise FAKE above
     ``threshold``. ``frame_threshold`` labels frames. A track qualifies with ``min_faces`` faces whose median side and
-    sharpness reach ``min_side`` and ``min_sharpness``. ``no_face`` keeps a published system's own answer as a named policy."""
+    sharpness reach ``min_side`` and ``min_sharpness``. ``no_face`` keeps a published system's own answer, by name."""
 
     threshold: Unit = 0.5
     band: tuple[Unit, Unit] | None = None

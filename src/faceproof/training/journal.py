@@ -106,7 +106,7 @@ def _mlflow(name: str) -> Any:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return None
     try:
-        import mlflow  # type: ignore[import-not-found]
+        import mlflow
     except ImportError:
         return None
     mlflow.start_run(run_name=name)

@@ -124,7 +124,7 @@ class PreNorm(nn.Module):
         self.fn = fn
 
     def forward(self, x: Tensor, *more: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        return self.fn(self.norm(x), *more)  # type: ignore[no-any-return]
+        return self.fn(self.norm(x), *more)
 
 
 class FeedForward(nn.Module):
@@ -135,7 +135,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)  # type: ignore[no-any-return]
+        return self.net(x)
 
 
 class Transformer(nn.Module):
@@ -157,7 +157,7 @@ class Transformer(nn.Module):
             attend, feed = _members(layer)
             x = attend(x)[0] + x
             x = feed(x) + x
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
 
 class ProjectInOut(nn.Module):
@@ -253,8 +253,8 @@ class ImageEmbedder(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         net = self.efficient_net
         if not self.shallow:
-            return net.forward_features(x)  # type: ignore[no-any-return]
-        return net.blocks[1](net.blocks[0](net.bn1(net.conv_stem(x))))  # type: ignore[no-any-return]
+            return net.forward_features(x)
+        return net.blocks[1](net.blocks[0](net.bn1(net.conv_stem(x))))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens ``[N, 1 + T, D]``, the class token first, and the patches ``[N, T, p·p, C]`` they were made from."""

@@ -93,7 +93,7 @@ class AttentionTrunk(nn.Module):
                 if number == self.after:
                     x = x * torch.sigmoid(self.attention(x))
                 number += 1
-        return encoder.bn2(encoder.conv_head(x))  # type: ignore[operator, no-any-return]
+        return encoder.bn2(encoder.conv_head(x))
 
 
 def block_channels(block: nn.Module) -> int:
