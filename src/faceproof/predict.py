@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from faceproof.detectors.detector import Detector, load_detector
 from faceproof.detectors.verdict import judge_score
 from faceproof.errors import OptionError, OutputError
 from faceproof.evidence.heatmap import blend, crop_place, on_crop
-from faceproof.faces import FaceDetector, cut
+from faceproof.faces import FaceDetector
 from faceproof.media import read_frames
 from faceproof.results import Verdict
 
@@ -73,7 +74,7 @@ def predict(
     boxes = _boxes(pixels, detector)
     if not boxes:
         return Prediction(None, None, 0.0, None, None, Verdict.NOT_ASSESSED, spec.name, {"reason": "no_face"})
-    crops = [pixels if box is None else cut(pixels, box, spec.faces.margin) for box in boxes]
+    crops = [pixels if box is None else detector.cut(pixels, box) for box in boxes]
     started = time.perf_counter()
     scores, heats = detector.score_with_heat(crops)
     seconds = time.perf_counter() - started
@@ -133,13 +134,15 @@ def _boxes(pixels: Image, detector: Detector) -> list[tuple[float, float, float,
 def _map(
     pixels: Image,
     boxes: list[tuple[float, float, float, float] | None],
-    crops: list[Image],
+    crops: Sequence[Any],
     heats: Heat,
     detector: Detector,
 ) -> Heat:
     whole = np.zeros(pixels.shape[:2], np.float32)
     for box, crop, heat in zip(boxes, crops, heats, strict=True):
-        laid = on_crop(heat, crop.shape[:2], detector.spec.input)
+        # An ensemble's map is its first member's, and so is the crop it lies on.
+        seen = crop[0] if isinstance(crop, tuple) else crop
+        laid = on_crop(heat, seen.shape[:2], detector.spec.input)
         if box is None:
             return laid
         place = crop_place(pixels.shape[:2], box, detector.spec.faces.margin)
