@@ -141,6 +141,7 @@ def measure_gate(
     import hashlib
     import tempfile
 
+    from faceproof.errors import OptionError
     from faceproof.evaluation.runs import open_manifest
     from faceproof.evaluation.scores import ScoreTable
     from faceproof.evaluation.significance import Contender, compare
@@ -159,6 +160,8 @@ def measure_gate(
             )
             sides.append(Contender(one, table, detector.spec.verdict.threshold))
     found = compare(*sides)
+    if found.difference.value is None:
+        raise OptionError("the two versions cannot be compared on these files")
     digest = hashlib.sha256("\n".join(f"{files.relative(e)},{e.label}" for e in files.entries).encode()).hexdigest()
     return judge_candidate(
         candidate=version,
