@@ -384,6 +384,8 @@ def _refuse_mismatch(stored: dict[str, Any], recipe: Recipe, source: Source) -> 
     for table in (mine, theirs):
         for key in free:
             table["run"].pop(key, None)
+    for table in (mine, theirs):
+        table.pop("card", None)  # words, not learning
     different = [key for key in mine if mine[key] != theirs.get(key)]
     if different:
         raise TrainingError(

@@ -43,8 +43,6 @@ def package(
     landmarks: str | Path | None = None,
     watch: Watch | None = None,
     pairs_to_score: int = 400,
-    terms: list[str] | None = None,
-    limits: list[str] | None = None,
 ) -> Package:
     """Export, check against two runtimes, calibrate on what was held out, measure, and write the card into `out`.
 
@@ -87,8 +85,8 @@ def package(
         pictures_seen=steps * recipe.run.batch,
         measured=measured,
         sources=sources,
-        terms=terms or [],
-        limits=limits or [_LIMIT],
+        terms=list(recipe.card.terms),
+        limits=[*recipe.card.limits, _LIMIT],
         calibration=platt,
     )
     card_path = out / f"{recipe.name}.md"

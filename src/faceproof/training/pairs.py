@@ -33,7 +33,7 @@ class PairOptions:
 
     size: int = 192
     heatmap: int = 24
-    crop: tuple[float, float] = (0.75, 1.35)
+    crop: tuple[float, float] = (0.72, 1.3)
     jitter: float = 0.05
     rotate: float = 8.0
     group: int = 4

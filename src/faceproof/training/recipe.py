@@ -55,10 +55,10 @@ class InputTable(_Table):
 class PairsTable(_Table):
     """Self-made pairs; see `pairs.PairOptions` for the meaning of each key."""
 
-    crop: tuple[float, float] = (0.75, 1.35)
+    crop: tuple[float, float] = (0.72, 1.3)
     group: Annotated[int, Field(ge=1)] = 4
     swap: Share = 0.25
-    reenact: Share = 0.25
+    reenact: Share = 0.35
     codec: Share = 0.85
     crf: tuple[float, float] = (18.0, 40.0)
     tile: tuple[int, int] = (96, 320)
@@ -146,6 +146,13 @@ class Phase(_Table):
     freeze_batchnorm: bool = False
 
 
+class CardTable(_Table):
+    """What the model card says beyond the numbers: terms of the data and starting weights, and known limits."""
+
+    terms: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+
 class Recipe(_Table):
     """One training run. `origin` says whose recipe it is and where we had to choose."""
 
@@ -161,6 +168,7 @@ class Recipe(_Table):
     schedule: ScheduleTable = ScheduleTable()
     run: RunTable = RunTable()
     phases: tuple[Phase, ...] = ()
+    card: CardTable = CardTable()
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:

@@ -27,7 +27,7 @@ class BlendOptions:
     """How often each kind of forgery is made; what is left of 1 are self-blends."""
 
     swap: float = 0.25
-    reenact: float = 0.25
+    reenact: float = 0.35
 
 
 def shift_colour(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -56,13 +56,21 @@ def shift_frequency(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         grow = cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_CUBIC
         return cv2.resize(cv2.resize(image, (small, small), interpolation=shrink), (side, side), interpolation=grow)
     if kind < 0.6:
-        amount = rng.uniform(0.3, 1.4)
-        return cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), rng.uniform(0.7, 1.5)), -amount, 0)
+        return sharpen(image, rng)
     if kind < 0.75:
         return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.4))
-    if kind < 0.85:
+    if kind < 0.82:
         return jpeg(image, int(rng.uniform(25, 80)))
+    if kind < 0.9:  # grain of another camera
+        grain = rng.normal(0, rng.uniform(2, 8), (*image.shape[:2], 1))
+        return np.clip(image + grain, 0, 255).astype(np.uint8)
     return warps.rerender(image, rng)
+
+
+def sharpen(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Unsharp masking of random strength; RGB uint8 in and out."""
+    amount = rng.uniform(0.3, 1.4)
+    return cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), rng.uniform(0.7, 1.5)), -amount, 0)
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -95,7 +103,7 @@ def _nudge(source: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tu
     side = source.shape[0]
     matrix = cv2.getRotationMatrix2D((side / 2, side / 2), rng.uniform(-2, 2), rng.uniform(0.95, 1 / 0.95))
     matrix[:, 2] += rng.uniform(-1, 1, 2) * side * np.array([0.03, 0.02], np.float64)
-    source = cv2.warpAffine(source, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    source = cv2.warpAffine(source, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
     return source, cv2.warpAffine(mask, matrix, (side, side), flags=cv2.INTER_LINEAR)
 
 
@@ -128,14 +136,21 @@ def swap(
     fit, _ = cv2.estimateAffinePartial2D(other_points[steady], points[steady], method=cv2.LMEDS)
     if fit is None:
         return self_blend(image, points, rng)
-    source = cv2.warpAffine(other, fit, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    kind = str(rng.choice(["face", "brows_to_chin", "inner", "lower"], p=[0.4, 0.4, 0.1, 0.1]))
-    mask = masks.hull(masks.region(points, rng, kind), side, rng)
+    source = cv2.warpAffine(other, fit, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    region = str(rng.choice(["face", "brows_to_chin", "inner", "lower"], p=[0.4, 0.4, 0.1, 0.1]))
+    mask = masks.hull(masks.region(points, rng, region), side, rng)
     if rng.random() < 0.9:
         source = match_colour(source, image, mask)
-    if rng.random() < 0.5:
-        source = warps.rerender(source, rng) if rng.random() < 0.6 else shift_frequency(source, rng)
-    mask = masks.soften(mask, rng) * float(rng.choice([0.75, 1.0], p=[0.2, 0.8]))
+    # a pasted face may be the softer part (a network painted it) or the sharper one (a graphics engine did, into a
+    # compressed clip): show both, or "smooth inside" becomes the only sign of a forgery
+    kind = rng.random()
+    if kind < 0.25:
+        source = warps.rerender(source, rng)
+    elif kind < 0.5:
+        source = sharpen(source, rng)
+    elif kind < 0.75:
+        image = shift_frequency(image, rng)
+    mask = masks.soften(mask, rng, hard=0.25) * float(rng.choice([0.75, 1.0], p=[0.2, 0.8]))
     return image, blend(image, source, mask), mask
 
 
@@ -144,11 +159,16 @@ def reenact(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same face with another expression and re-rendered skin; returns (real, fake, mask)."""
     source = warps.change_expression(image, points, rng)
-    if rng.random() < 0.85:
+    treatment = rng.random()
+    if treatment < 0.7:
         source = warps.rerender(source, rng)
+    elif treatment < 0.8:  # rendered sharper than the clip around it
+        source = sharpen(source, rng)
+    elif treatment < 0.9:
+        image = shift_frequency(image, rng)
     if rng.random() < 0.4:
         source = shift_colour(source, rng, 0.35)
-    kind = str(rng.choice(["face", "brows_to_chin", "lower", "mouth", "nose_mouth"], p=[0.25, 0.15, 0.3, 0.2, 0.1]))
+    kind = str(rng.choice(["face", "brows_to_chin", "lower", "mouth", "nose_mouth"], p=[0.25, 0.15, 0.35, 0.15, 0.1]))
     mask = masks.hull(masks.region(points, rng, kind), image.shape[0], rng)
     mask = masks.soften(mask, rng)
     return image, blend(image, source, mask), mask
