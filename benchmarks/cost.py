@@ -39,7 +39,7 @@ def describe(name: str) -> dict[str, Any]:
     from faceproof.training.systems import build, count_parameters, plan_of
 
     with torch.device("meta"):
-        network = build(name)
+        network = build(name).to("meta")
     size = plan_of(name).image_size
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 3, size, size, device="meta"))
