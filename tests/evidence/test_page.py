@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from faceproof.detectors.catalog import find_spec
+from faceproof.detectors.detector import Detector
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence, gather
 from faceproof.evidence.moments import pick_moments, score_ranges
-from faceproof.evidence.page import measured_limits, page, write_page
+from faceproof.evidence.page import page, write_page
+from faceproof.evidence.page_facts import measured_limits
 from faceproof.evidence.timeline import Point, lanes_of, rows_of, thinned
 from faceproof.wording import HEADLINES, SECOND_LINES
 from tests.evidence.made_reports import Boxes, made_report, toy_detector, wave
@@ -128,6 +130,19 @@ def test_a_file_without_faces_still_gets_its_page(clip_noface_mp4: Path) -> None
     assert texts.PAGE["no_people"] in made
     assert 'role="slider"' not in made
     assert not re.search(r"score [01]\.\d\d", made)
+
+
+def test_whoever_was_not_judged_has_no_score_anywhere(clip_mp4: Path) -> None:
+    spec = DETECTOR.spec
+    strict = Detector(
+        spec.model_copy(update={"verdict": spec.verdict.model_copy(update={"min_side": 110})}), DETECTOR.network
+    )
+    report = made_report(clip_mp4, strict, scores=lambda i, t: 0.77 if t == 2 else 0.1, boxes=two_people)
+    assert [track.score is None for track in report.tracks] == [False, True]
+    made = page(gather(report, strict, clip_mp4))
+    assert not re.search(r"(?<![\d.])0\.77(?!\d)", made)
+    assert "person 2  not judged" in made
+    assert [lane.name for lane in lanes_of(report)] == ["person 1"]
 
 
 def test_a_picture_has_no_timeline(astronaut_png: Path) -> None:

@@ -1,4 +1,4 @@
-"""`faceproof explain`, `overlay`, `verify`, `watch` and `cam`, and what `scan --report` and `--evidence` write."""
+"""`faceproof explain`, `overlay` and `verify`, and what `scan --report` and `--evidence` write."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ if TYPE_CHECKING:
 
     from faceproof.batch import ScanOptions
     from faceproof.detectors.detector import Detector
-    from faceproof.evidence.live import LiveState
     from faceproof.evidence.moments import Shown
     from faceproof.results import Report
 
-_DetectorName = Annotated[
+DetectorName = Annotated[
     str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector; see `detectors list`.")
 ]
-_Frames = Annotated[str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.")]
+Frames = Annotated[str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.")]
 _Stored = Annotated[
     Path | None,
     typer.Option("--from", metavar="JSON", help="Use this report of the same file instead of scanning it."),
 ]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
-_Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+Precision = Annotated[str, typer.Option(help="auto, fp32 or bf16.")]
 
 
 def register(app: typer.Typer) -> None:
+    from faceproof.cli.live import cam, watch
+
     for verb in (explain, overlay, verify, watch, cam):
         app.command(name=verb.__name__)(verb)
 
@@ -105,10 +106,10 @@ def explain(
         str, typer.Option(help="auto, graph (the network's own map) or occlusion (any network, slower).")
     ] = "auto",
     stored: _Stored = None,
-    detector: _DetectorName = None,
-    frames: _Frames = "auto",
-    device: _Device = "auto",
-    precision: _Precision = "auto",
+    detector: DetectorName = None,
+    frames: Frames = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Show where in each face the suspicion lies, and when."""
     from faceproof.cli.terminal import error_console, out_console, print_report
@@ -118,7 +119,7 @@ def explain(
 
     if method not in ("auto", "graph", "occlusion"):
         raise OptionError(f"--method cannot be {method!r}", remedy="Use auto, graph or occlusion.")
-    options = _options(detector, frames, device, precision)
+    options = options_of(detector, frames, device, precision)
     report, ready = _judged(path, options, stored)
     chosen: Any = None if method == "auto" else method
     evidence = gather(report, ready, path, options=options, tracks=track, method=chosen)
@@ -144,12 +145,12 @@ def overlay(
     ] = None,
     heat: Annotated[bool, typer.Option("--heat", help="Blend each face's heat into the picture.")] = False,
     stored: _Stored = None,
-    detector: _DetectorName = None,
+    detector: DetectorName = None,
     frames: Annotated[
         str | None, typer.Option(metavar="S", help="As for scan.", show_default="about six a second")
     ] = None,
-    device: _Device = "auto",
-    precision: _Precision = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
 ) -> None:
     """Write the video again with boxes, scores and the suspicion curve drawn on it."""
     from faceproof import media
@@ -160,7 +161,7 @@ def overlay(
     info = media.probe(path)
     if info.kind == "image":
         raise no_pictures(path)
-    options = _options(detector, frames or sampling_for_overlay(info.fps), device, precision)
+    options = options_of(detector, frames or sampling_for_overlay(info.fps), device, precision)
     report, ready = _judged(path, options, stored)
     target = out or Path(f"{path.stem}-overlay.mp4")
     with _bar() as show:
@@ -208,100 +209,10 @@ def verify(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def watch(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to watch, with all below it.")],
-    existing: Annotated[bool, typer.Option("--existing", help="Scan what lies there already, too.")] = False,
-    json_lines: Annotated[
-        Path | None, typer.Option("--jsonl", metavar="FILE", help="Append one report a line to this file.")
-    ] = None,
-    evidence: Annotated[
-        Path | None,
-        typer.Option("--evidence", metavar="DIR", help="Keep the evidence of every file below this folder."),
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="Sign evidence with this Ed25519 key.")
-    ] = None,
-    detector: _DetectorName = None,
-    frames: _Frames = "auto",
-    device: _Device = "auto",
-    precision: _Precision = "auto",
-) -> None:
-    """Scan every picture and video that arrives in a folder, until Ctrl-C."""
-    from faceproof.batch import scan_one
-    from faceproof.cli.terminal import error_console, out_console, print_error, print_report
-    from faceproof.errors import FaceproofError, OutputError
-    from faceproof.evidence.arrivals import arrivals
-    from faceproof.evidence.custody import folder_for, write_evidence
-    from faceproof.evidence.gathering import gather
-    from faceproof.results import FailedInput
-
-    options = _options(detector, frames, device, precision)
-    signing = read_key(key)
-    ready = options.load()
-    error_console().print(f"Watching {folder} with {ready.spec.name} {ready.spec.version}; Ctrl-C ends it.")
-    for path in arrivals(folder, existing=existing):
-        if evidence is not None and path.absolute().is_relative_to(evidence.absolute()):
-            continue  # our own pictures
-        outcome = scan_one(path, ready, options)
-        if json_lines is not None:
-            try:
-                with json_lines.open("a", encoding="utf-8") as file:
-                    file.write(outcome.model_dump_json() + "\n")
-            except OSError as error:
-                raise OutputError(f"cannot write {json_lines}: {error.strerror}") from error
-        if isinstance(outcome, FailedInput):
-            print_error(f"{outcome.path}: {outcome.message}", outcome.remedy)
-            continue
-        print_report(out_console(), outcome)
-        if evidence is not None:
-            try:
-                kept = gather(outcome, ready, path, options=options)
-                write_evidence(kept, folder_for(evidence, outcome), key=signing)
-            except FaceproofError as error:
-                print_error(f"{outcome.media.path}: {error.message}", error.remedy)
-
-
-def cam(
-    source: Annotated[str, typer.Argument(metavar="[N|rtsp://...|FILE]", help="Camera number, stream or file.")] = "0",
-    window: Annotated[float, typer.Option(min=0.5, help="Seconds that a person's running score rests on.")] = 5.0,
-    seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Stop after so many seconds.", show_default="until Ctrl-C")
-    ] = None,
-    detector: _DetectorName = None,
-    device: _Device = "auto",
-    precision: _Precision = "auto",
-) -> None:
-    """Show a running verdict for every person in front of a camera.
-
-    Frames that arrive while one is being judged are dropped, so what is shown is never late.
-    """
-    import time
-
-    from faceproof.cli.terminal import out_console
-    from faceproof.evidence.live import judge_live, live_frames
-
-    ready = _options(detector, "auto", device, precision).load()
-    frames = live_frames(source)
-    started = time.monotonic()
-    console = out_console()
-    last = None
-    with _live(console) as show:
-        for state in judge_live(frames, ready, window=window):
-            last = state
-            show(state)
-            if seconds is not None and time.monotonic() - started >= seconds:
-                break
-    if last is not None:
-        console.print(
-            f"{last.judged} frames judged, {last.dropped} dropped, {last.fps:.1f} a second, "
-            f"{last.latency * 1000:.0f} ms behind"
-        )
-
-
 # -- shared -------------------------------------------------------------------------------------------------------
 
 
-def _options(detector: str | None, frames: str, device: str, precision: str) -> ScanOptions:
+def options_of(detector: str | None, frames: str, device: str, precision: str) -> ScanOptions:
     from faceproof import media
     from faceproof.batch import ScanOptions
     from faceproof.errors import OptionError
@@ -393,46 +304,3 @@ def _bar() -> Iterator[Any]:
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("frames", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _live(console: Any) -> Iterator[Any]:
-    """A table that refreshes on a terminal; elsewhere a line a second."""
-    import time
-
-    from rich.live import Live
-    from rich.table import Table
-    from rich.text import Text
-
-    from faceproof.cli.terminal import COLOURS
-    from faceproof.wording import HEADLINES, REASONS
-
-    def table(state: LiveState) -> Table:
-        grid = Table.grid(padding=(0, 2))
-        for person in state.people:
-            words = REASONS[person.reason] if person.reason else HEADLINES[person.verdict]
-            score = "–" if person.score is None else f"{person.score:.2f}"
-            grid.add_row(f"person {person.track}", score, Text(words, style=COLOURS[person.verdict]))
-        if not state.people:
-            grid.add_row("nobody in view")
-        grid.add_row(
-            Text(
-                f"{state.fps:.1f} a second, {state.latency * 1000:.0f} ms behind, {state.dropped} dropped", style="dim"
-            )
-        )
-        return grid
-
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False) as view:
-            yield lambda state: view.update(table(state), refresh=True)
-        return
-    said = -1.0
-
-    def line(state: LiveState) -> None:
-        nonlocal said
-        if time.monotonic() - said >= 1:
-            said = time.monotonic()
-            people = ", ".join(f"person {p.track} {'–' if p.score is None else f'{p.score:.2f}'}" for p in state.people)
-            console.print(f"{state.time:.1f} s  {people or 'nobody in view'}  {state.fps:.1f} a second", soft_wrap=True)
-
-    yield line

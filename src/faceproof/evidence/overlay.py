@@ -270,7 +270,9 @@ class _Drawing:
         x0, y0, x1, y1 = (round(value * self.scale) for value in box)
         x0, y0, x1, y1 = x0 - x0 % 2, y0 - y0 % 2, x1 + x1 % 2, y1 + y1 % 2
         canvas.outline(x0, y0, x1, y1, colour, self.thickness)
-        tag = label(texts.BOX_LABEL.format(person=person(track), score=p), self.text, _INK, colour, self.matrix)
+        # Whoever could not be judged has no score, in no picture either.
+        words = texts.BOX_UNJUDGED if track.score is None else texts.BOX_LABEL
+        tag = label(words.format(person=person(track), score=p), self.text, _INK, colour, self.matrix)
         width, height = tag.size
         x = min(max(x0, 0), max(canvas.width - width, 0))
         above = y0 - height

@@ -8,6 +8,7 @@ from faceproof.results import Verdict
 
 CURVE_TITLE = "Frame Suspicion Analysis"
 BOX_LABEL = "{person}  {score:.2f}"
+BOX_UNJUDGED = "{person}  not judged"
 BAR = "Frame Suspicion: {score:.2f}"
 BAR_NO_FACE = "Frame Suspicion: no face"
 

@@ -60,9 +60,9 @@ def fine_clock(time: float, duration: float) -> str:
 
 
 def lanes_of(report: Report) -> list[Lane]:
-    """A lane for every person, in order of number."""
+    """A lane for every person that was judged, in order of number; the others have no score to draw."""
     duration = duration_of(report)
-    return [_lane(report, track, duration) for track in report.tracks]
+    return [_lane(report, track, duration) for track in report.tracks if track.score is not None]
 
 
 def _lane(report: Report, track: TrackScore, duration: float) -> Lane:

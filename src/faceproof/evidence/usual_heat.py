@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -113,7 +114,7 @@ def _pictures(folder: Path) -> Iterator[Image]:
             each = max(1, _MOST // len(archives))
             for member in members[:: max(1, len(members) // each)][:each]:
                 content = opened.extractfile(member)
-                image = None if content is None else cv2.imdecode(np.frombuffer(content.read(), np.uint8), 1)
+                image: Any = None if content is None else cv2.imdecode(np.frombuffer(content.read(), np.uint8), 1)
                 if image is not None:
                     yield np.ascontiguousarray(image[..., ::-1])
 

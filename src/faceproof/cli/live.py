@@ -1,0 +1,148 @@
+"""`faceproof watch` and `cam`: judging what arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from faceproof.cli.evidence import DetectorName, Device, Frames, Precision, options_of, read_key
+
+if TYPE_CHECKING:
+    from faceproof.evidence.live import LiveState
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to watch, with all below it.")],
+    existing: Annotated[bool, typer.Option("--existing", help="Scan what lies there already, too.")] = False,
+    json_lines: Annotated[
+        Path | None, typer.Option("--jsonl", metavar="FILE", help="Append one report a line to this file.")
+    ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option("--evidence", metavar="DIR", help="Keep the evidence of every file below this folder."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Sign evidence with this Ed25519 key.")
+    ] = None,
+    detector: DetectorName = None,
+    frames: Frames = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Scan every picture and video that arrives in a folder, until Ctrl-C."""
+    from faceproof.batch import scan_one
+    from faceproof.cli.terminal import error_console, out_console, print_error, print_report
+    from faceproof.errors import FaceproofError, OutputError
+    from faceproof.evidence.arrivals import arrivals
+    from faceproof.evidence.custody import folder_for, write_evidence
+    from faceproof.evidence.gathering import gather
+    from faceproof.results import FailedInput
+
+    options = options_of(detector, frames, device, precision)
+    signing = read_key(key)
+    ready = options.load()
+    error_console().print(f"Watching {folder} with {ready.spec.name} {ready.spec.version}; Ctrl-C ends it.")
+    for path in arrivals(folder, existing=existing):
+        if evidence is not None and path.absolute().is_relative_to(evidence.absolute()):
+            continue  # our own pictures
+        outcome = scan_one(path, ready, options)
+        if json_lines is not None:
+            try:
+                with json_lines.open("a", encoding="utf-8") as file:
+                    file.write(outcome.model_dump_json() + "\n")
+            except OSError as error:
+                raise OutputError(f"cannot write {json_lines}: {error.strerror}") from error
+        if isinstance(outcome, FailedInput):
+            print_error(f"{outcome.path}: {outcome.message}", outcome.remedy)
+            continue
+        print_report(out_console(), outcome)
+        if evidence is not None:
+            try:
+                kept = gather(outcome, ready, path, options=options)
+                write_evidence(kept, folder_for(evidence, outcome), key=signing)
+            except FaceproofError as error:
+                print_error(f"{outcome.media.path}: {error.message}", error.remedy)
+
+
+def cam(
+    source: Annotated[str, typer.Argument(metavar="[N|rtsp://...|FILE]", help="Camera number, stream or file.")] = "0",
+    window: Annotated[float, typer.Option(min=0.5, help="Seconds that a person's running score rests on.")] = 5.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Stop after so many seconds.", show_default="until Ctrl-C")
+    ] = None,
+    detector: DetectorName = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Show a running verdict for every person in front of a camera.
+
+    Frames that arrive while one is being judged are dropped, so what is shown is never late.
+    """
+    import time
+
+    from faceproof.cli.terminal import out_console
+    from faceproof.evidence.live import judge_live, live_frames
+
+    ready = options_of(detector, "auto", device, precision).load()
+    frames = live_frames(source)
+    started = time.monotonic()
+    console = out_console()
+    last = None
+    with _live(console) as show:
+        for state in judge_live(frames, ready, window=window):
+            last = state
+            show(state)
+            if seconds is not None and time.monotonic() - started >= seconds:
+                break
+    if last is not None:
+        console.print(
+            f"{last.judged} frames judged, {last.dropped} dropped, {last.fps:.1f} a second, "
+            f"{last.latency * 1000:.0f} ms behind"
+        )
+
+
+@contextmanager
+def _live(console: Any) -> Iterator[Any]:
+    """A table that refreshes on a terminal; elsewhere a line a second."""
+    import time
+
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    from faceproof.cli.terminal import COLOURS
+    from faceproof.wording import HEADLINES, REASONS
+
+    def table(state: LiveState) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        for person in state.people:
+            words = REASONS[person.reason] if person.reason else HEADLINES[person.verdict]
+            score = "–" if person.score is None else f"{person.score:.2f}"
+            grid.add_row(f"person {person.track}", score, Text(words, style=COLOURS[person.verdict]))
+        if not state.people:
+            grid.add_row("nobody in view")
+        grid.add_row(
+            Text(
+                f"{state.fps:.1f} a second, {state.latency * 1000:.0f} ms behind, {state.dropped} dropped", style="dim"
+            )
+        )
+        return grid
+
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as view:
+            yield lambda state: view.update(table(state), refresh=True)
+        return
+    said = -1.0
+
+    def line(state: LiveState) -> None:
+        nonlocal said
+        if time.monotonic() - said >= 1:
+            said = time.monotonic()
+            people = ", ".join(f"person {p.track} {'–' if p.score is None else f'{p.score:.2f}'}" for p in state.people)
+            console.print(f"{state.time:.1f} s  {people or 'nobody in view'}  {state.fps:.1f} a second", soft_wrap=True)
+
+    yield line
