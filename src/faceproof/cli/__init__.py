@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 
 import typer
 
@@ -20,8 +19,18 @@ app = typer.Typer(
     "and says plainly when it cannot tell.",
 )
 
-# Each room adds its own verbs; the order here is the order in --help.
-_ROOMS = ("scan", "faces", "detectors", "doctor", "evidence", "evaluate", "train", "serve", "ops")
+# Each room adds its own verbs; the order here is the order in --help, under these headings.
+_ROOMS = {
+    "scan": "Scan",
+    "faces": "Scan",
+    "doctor": "Scan",
+    "evidence": "Evidence",
+    "detectors": "Detectors",
+    "ops": "Detectors",
+    "evaluate": "Measure and train",
+    "train": "Measure and train",
+    "serve": "Service",
+}
 
 EXIT_SOME_FAILED = 1
 EXIT_USAGE = 2
@@ -41,9 +50,12 @@ def _options(
     del version
 
 
-for _room in _ROOMS:
-    if find_spec(f"faceproof.cli.{_room}") is not None:
-        import_module(f"faceproof.cli.{_room}").register(app)
+for _room, _heading in _ROOMS.items():
+    _known = {id(verb) for verb in (*app.registered_commands, *app.registered_groups)}
+    import_module(f"faceproof.cli.{_room}").register(app)
+    for _verb in (*app.registered_commands, *app.registered_groups):
+        if id(_verb) not in _known:
+            _verb.rich_help_panel = _heading
 
 
 def main() -> None:
