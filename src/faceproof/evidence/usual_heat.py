@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -96,7 +95,7 @@ def _genuine_crops(folder: Path, detector: Detector) -> Iterator[Image]:
         if rng.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
         _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])
-        image = np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+        image = np.ascontiguousarray(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
         for face in find.detect(image)[:1]:
             x0, y0, x1, y1 = (float(v) for v in face.box)
             yield cut(image, (x0, y0, x1, y1), detector.spec.faces.margin)
@@ -114,9 +113,11 @@ def _pictures(folder: Path) -> Iterator[Image]:
             each = max(1, _MOST // len(archives))
             for member in members[:: max(1, len(members) // each)][:each]:
                 content = opened.extractfile(member)
-                image: Any = None if content is None else cv2.imdecode(np.frombuffer(content.read(), np.uint8), 1)
+                if content is None:
+                    continue
+                image = cv2.imdecode(np.frombuffer(content.read(), np.uint8), cv2.IMREAD_COLOR)
                 if image is not None:
-                    yield np.ascontiguousarray(image[..., ::-1])
+                    yield np.ascontiguousarray(np.asarray(image, np.uint8)[..., ::-1])
 
 
 def main() -> None:
