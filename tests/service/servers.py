@@ -10,6 +10,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def port_of_its_own() -> int:
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + 30
+    ends = time.monotonic() + 90
     while time.monotonic() < ends:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -69,17 +70,15 @@ class Redis:
 class PostgreSQL:
     """A PostgreSQL cluster in a temporary folder; it refuses to run as root, so it runs as ``postgres`` then."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         initdb, server = require("initdb"), require("postgres")
         self.port = port_of_its_own()
         user = "postgres" if os.getuid() == 0 else None
-        folder.mkdir(parents=True, exist_ok=True)
+        # Not below pytest's own folder, which only root may enter.
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="faceproof-postgresql-"))
         if user:
             owner = pwd.getpwnam(user)
             os.chown(folder, owner.pw_uid, owner.pw_gid)
-            for parent in folder.parents[:3]:
-                if str(parent).startswith("/tmp/"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
         subprocess.run(
             [initdb, "-D", str(folder / "db"), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync"],
             check=True,
@@ -123,3 +122,4 @@ class PostgreSQL:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)

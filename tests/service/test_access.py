@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from service_under_test import job_row, make_clip, make_settings, submit
 
-from conftest import make_clip, make_settings, submit
 from faceproof.errors import OptionError
 from faceproof.service import keys
 from faceproof.service.app import make_app
@@ -163,11 +163,9 @@ def test_owners_take_turns(idle: TestClient) -> None:
 
     site: Site = idle.app.state.site  # type: ignore[attr-defined]
     flood = [submit(idle, make_clip(i))["id"] for i in range(4)]
-    from test_crashes import _row
-
     with site.store.write() as session:
-        jobs.enqueue(session, late := _row(owner="other"))
-        jobs.enqueue(session, urgent := _row(owner="third", priority=3))
+        jobs.enqueue(session, late := job_row(owner="other"))
+        jobs.enqueue(session, urgent := job_row(owner="third", priority=3))
     order = []
     while claimed := jobs.claim(site.store, "w", lease=60):
         order.append(claimed.job_id)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from service_under_test import make_clip, submit
 from sqlalchemy.exc import DatabaseError
 from typer.testing import CliRunner
 
-from conftest import make_clip, submit
 from faceproof.cli import app
 from faceproof.service import audit
 from faceproof.service.site import Site

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from test_crashes import _outcomes
+from service_under_test import ended, make_clip, make_settings, outcomes, submit, wait_for
 
-from conftest import ended, make_clip, make_settings, submit, wait_for
 from faceproof.service.app import make_app
 from faceproof.service.settings import Settings
 from servers import PostgreSQL, Redis
+
+pytestmark = pytest.mark.xdist_group("broker")
 
 
 class Worker:
@@ -77,7 +78,7 @@ def test_killed_workers_and_a_redis_that_forgets_lose_nothing(
 
     monkeypatch.setattr(housekeeping, "RING_AGAIN", 2.0)
     slow = submit(client, make_clip(1, frames=30), detector="fake-slow", frames="all")
-    wait_for(lambda: (client.get(f"/v1/jobs/{slow['id']}").json()["progress"] or {}).get("frames"), seconds=60)
+    wait_for(lambda: (client.get(f"/v1/jobs/{slow['id']}").json()["progress"] or {}).get("frames"))
     waiting = [submit(client, make_clip(i))["id"] for i in (2, 3)]
     (victim,) = worker.children()
     os.kill(victim, signal.SIGKILL)
@@ -86,6 +87,6 @@ def test_killed_workers_and_a_redis_that_forgets_lose_nothing(
     waiting.append(submit(client, make_clip(4))["id"])
     redis.start()
     for job_id in (slow["id"], *waiting):
-        assert ended(client, job_id, seconds=120)["state"] == "done"
-        assert _outcomes(client.app.state.site.store, job_id)[:2] == (1, 1)  # type: ignore[attr-defined]
+        assert ended(client, job_id)["state"] == "done"
+        assert outcomes(client.app.state.site.store, job_id)[:2] == (1, 1)  # type: ignore[attr-defined]
     assert client.get(f"/v1/jobs/{slow['id']}").json()["attempt"] == 2

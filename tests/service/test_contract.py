@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+from service_under_test import make_clip, make_picture, make_settings, submit, wait_for
 
-from conftest import make_clip, make_picture, make_settings, submit, wait_for
 from faceproof.service import outward, streams
 from faceproof.service.app import make_app
+
+pytestmark = pytest.mark.xdist_group("contract")
 
 
 def _nobody(*_: Any, **__: Any) -> Any:

@@ -14,26 +14,13 @@ from typing import Any
 
 import httpx
 import pytest
-import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from service_under_test import ended, free_port, job_row, make_clip, make_settings, outcomes, submit, wait_for
 
-from conftest import ended, free_port, make_clip, make_settings, submit, wait_for
 from faceproof.service import jobs
 from faceproof.service.app import make_app
 from faceproof.service.site import Site
 from faceproof.service.store import Store
-from faceproof.service.tables import Counter, Event, Job, Result
-
-
-def _outcomes(store: Store, job_id: str) -> tuple[int, int, float]:
-    """Reports, final events and finished jobs counted: each must be one."""
-    with store.read() as session:
-        results = session.scalar(sa.select(sa.func.count()).select_from(Result).where(Result.job_id == job_id))
-        ends = session.scalar(
-            sa.select(sa.func.count()).select_from(Event).where(Event.job_id == job_id, Event.data.contains('"done"'))
-        )
-        done = session.get(Counter, "jobs_done")
-    return results or 0, ends or 0, done.value if done else 0
 
 
 def test_a_worker_killed_in_mid_scan_loses_nothing_and_scores_nothing_twice(tmp_path: Path) -> None:
@@ -46,7 +33,7 @@ def test_a_worker_killed_in_mid_scan_loses_nothing_and_scores_nothing_twice(tmp_
         done = ended(client, job["id"])
         assert done["state"] == "done"
         assert done["attempt"] == 2
-        assert _outcomes(app.state.site.store, job["id"]) == (1, 1, 1)
+        assert outcomes(app.state.site.store, job["id"]) == (1, 1, 1)
         assert app.state.crew.pids != [victim]
 
 
@@ -66,7 +53,7 @@ def test_a_file_that_kills_every_worker_fails_in_the_open(tmp_path: Path) -> Non
 
 def test_an_attempt_that_was_overtaken_writes_nothing(site: Site) -> None:
     with site.store.write() as session:
-        jobs.enqueue(session, _row())
+        jobs.enqueue(session, job_row())
     first = jobs.claim(site.store, "one", lease=0.05)
     assert first is not None
     time.sleep(0.1)
@@ -79,13 +66,7 @@ def test_an_attempt_that_was_overtaken_writes_nothing(site: Site) -> None:
     assert not jobs.finish(site.store, first, **report)
     assert jobs.finish(site.store, second, **report)
     assert not jobs.finish(site.store, second, **report)
-    assert _outcomes(site.store, first.job_id) == (1, 1, 1)
-
-
-def _row(**given: Any) -> Job:
-    now = time.time()
-    fields: dict[str, Any] = {"owner": "local", "file_name": "a", "detector": "fake", "options": {}, "created_at": now}
-    return Job(**{**fields, "expires_at": now + 999, **given})
+    assert outcomes(site.store, first.job_id) == (1, 1, 1)
 
 
 class Server:
@@ -131,8 +112,8 @@ def test_a_restarted_server_goes_on(tmp_path: Path, how: signal.Signals) -> None
     finally:
         server.stop()
     store = Store(f"sqlite:///{tmp_path / 'faceproof.db'}")
-    assert _outcomes(store, running["id"])[:2] == (1, 1)
-    assert _outcomes(store, waiting["id"])[:2] == (1, 1)
+    assert outcomes(store, running["id"])[:2] == (1, 1)
+    assert outcomes(store, waiting["id"])[:2] == (1, 1)
     store.close()
 
 
@@ -188,7 +169,7 @@ def test_a_full_disk_refuses_uploads_and_loses_no_job(small_disk: Path) -> None:
         assert client.get(f"/v1/jobs/{job['id']}").json()["state"] in ("running", "queued")
         filler.unlink()
         assert ended(client, job["id"])["state"] == "done"
-        assert _outcomes(app.state.site.store, job["id"]) == (1, 1, 1)
+        assert outcomes(app.state.site.store, job["id"]) == (1, 1, 1)
 
 
 def _fill(path: Path) -> None:

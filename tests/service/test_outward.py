@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from service_under_test import ended, make_clip, make_settings
 
-from conftest import ended, make_clip, make_settings
 from faceproof.service import outward
 from faceproof.service.app import make_app
 from faceproof.service.outward import AddressError, is_public, request, resolve

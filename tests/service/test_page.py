@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import uvicorn
+from service_under_test import free_port, make_clip, make_picture, make_settings, wait_for
 
-from conftest import free_port, make_clip, make_picture, make_settings, wait_for
 from faceproof.service import keys
 from faceproof.service.app import WEB, make_app
 from servers import require
@@ -19,6 +19,8 @@ from servers import require
 webdriver = pytest.importorskip("selenium.webdriver")
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
+
+pytestmark = pytest.mark.xdist_group("page")
 
 
 class Site:
@@ -87,7 +89,7 @@ def result_of(browser: Any, page: Site, tmp_path: Path, content: bytes, name: st
     path = tmp_path / name
     path.write_bytes(content)
     upload(browser, page, path)
-    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, ".verdict, #result"), what="the result", seconds=60)
+    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, ".verdict, #result"), what="the result")
 
 
 def test_from_dropping_a_file_to_the_verdict(browser: Any, page: Site, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from service_under_test import make_clip, make_picture
 
-from conftest import make_clip, make_picture
 from faceproof.errors import MediaEmptyError, MediaUnsupportedError
 from faceproof.service.sniffing import require_media, sniff
 

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from fastapi.testclient import TestClient
+from service_under_test import job_row, make_clip, make_settings, submit
 from sqlalchemy.exc import DatabaseError
 
-from conftest import make_clip, make_settings, submit
 from faceproof.service import audit, jobs
 from faceproof.service.app import make_app
 from faceproof.service.store import MIGRATIONS, Store
@@ -37,17 +37,11 @@ def store(address: str) -> Iterator[Store]:
     opened.close()
 
 
-def row(**given: Any) -> Job:
-    now = time.time()
-    fields: dict[str, Any] = {"owner": "local", "file_name": "a", "detector": "fake", "options": {}, "created_at": now}
-    return Job(**{**fields, "expires_at": now + 999, **given})
-
-
 def add(store: Store, count: int = 1, **given: Any) -> list[str]:
     ids = []
     for _ in range(count):
         with store.write() as session:
-            jobs.enqueue(session, job := row(**given))
+            jobs.enqueue(session, job := job_row(**given))
             ids.append(job.id)
     return ids
 

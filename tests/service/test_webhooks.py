@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from service_under_test import ended, make_clip, make_settings, submit, wait_for
 
-from conftest import ended, make_clip, make_settings, submit, wait_for
 from faceproof.service import webhooks
 from faceproof.service.app import make_app
 from faceproof.service.site import Site

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ class Store:
         else:
             self.engine = sa.create_engine(url, pool_size=8, max_overflow=24, pool_pre_ping=True)
         self._writing = self.engine.execution_options(writes=True)
+        # SQLite has one writer, and those who wait for it poll: among dozens of threads some would wait for ever. So
+        # the threads of a process queue up here, and only processes compete for the file.
+        self._turn: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -39,7 +43,7 @@ class Store:
     def write(self) -> Iterator[Session]:
         """A session that commits when the block ends. Raises :class:`OutputError` when the disk is full."""
         try:
-            with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            with self._turn, Session(self._writing, expire_on_commit=False) as session, session.begin():
                 yield session
         except OperationalError as error:
             if is_disk_full(error):

@@ -1,0 +1,120 @@
+"""The files an operator deploys with are whole: the chart renders to what Kubernetes takes, by Helm's own code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from faceproof.service.settings import Settings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+CHART = DEPLOY / "helm" / "faceproof"
+
+
+def rendered(**values: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    """The chart's objects by kind and name."""
+    helm = pytest.importorskip("helm_python")
+    with helm.Chart.load(str(CHART)) as chart:
+        files = chart.render(values, name="fp", namespace="default")
+    texts = files.values() if isinstance(files, dict) else [files]
+    objects = [one for text in texts for one in yaml.safe_load_all(text) if one]
+    return {(one["kind"], one["metadata"]["name"]): one for one in objects}
+
+
+EVERYTHING: dict[str, Any] = {
+    "storage": "",
+    "worker": {"gpu": {"enabled": True}},
+    "ingress": {"enabled": True},
+    "metrics": {"serviceMonitor": True},
+}
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, {"autoscaling": {"enabled": False}}], ids=["plain", "all", "fixed"])
+def test_kubernetes_takes_what_the_chart_renders(values: dict[str, Any]) -> None:
+    validate = pytest.importorskip("kubernetes_validate")
+    objects = rendered(**values)
+    assert len(objects) >= 6
+    for (kind, name), one in objects.items():
+        if kind != "ServiceMonitor":  # not one of Kubernetes' own
+            validate.validate(one, validate.latest_version(), strict=True)
+        assert name.startswith("fp")
+
+
+def test_helm_finds_nothing_to_complain_about() -> None:
+    helm = pytest.importorskip("helm_python")
+    report = helm.lint(str(CHART), {}, strict=True)
+    assert report["errors"] == []
+    # Severity 1 is a recommendation (an icon), 2 a warning, 3 an error.
+    assert [one for one in report["messages"] if one["severity"] > 1] == []
+
+
+def test_workers_scale_with_the_queue_and_find_their_accelerators() -> None:
+    scaler = rendered()[("HorizontalPodAutoscaler", "fp-worker")]["spec"]
+    assert scaler["metrics"][0]["external"]["metric"]["name"] == "faceproof_queue_depth"
+    pod = rendered(worker={"gpu": {"enabled": True}})[("Deployment", "fp-worker")]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
+@pytest.mark.parametrize("name", ["fp-api", "fp-worker"])
+def test_pods_may_do_as_little_as_they_can(name: str) -> None:
+    pod = rendered()[("Deployment", name)]["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+
+
+def _settings_named(text: str) -> set[str]:
+    import re
+
+    return set(re.findall(r"\bFACEPROOF_([A-Z_]+)\b", text)) - {"HOME"}
+
+
+def test_every_setting_the_files_name_exists() -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    for path in [*DEPLOY.rglob("*"), *(DEPLOY.parent / "docs").glob("*.md")]:
+        if path.is_file():
+            assert _settings_named(path.read_text()) <= known, path
+
+
+def test_every_setting_is_in_the_handbook() -> None:
+    handbook = (DEPLOY.parent / "docs" / "service.md").read_text()
+    missing = {name.upper() for name in Settings.model_fields} - _settings_named(handbook)
+    assert missing == set()
+
+
+def test_compose_names_services_that_exist_and_hold_no_secret() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    services = compose["services"]
+    assert {"api", "worker", "redis", "postgres"} <= set(services)
+    for name, service in services.items():
+        for needed in service.get("depends_on", {}):
+            assert needed in services
+            assert "healthcheck" in services[needed]
+        for network in service.get("networks", []):
+            assert network in compose["networks"], name
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+    # The server and the workers share the files' volume; workers reach nothing outside.
+    assert services["worker"]["networks"] == ["inside"]
+    assert compose["networks"]["inside"]["internal"] is True
+    assert services["api"]["volumes"] == services["worker"]["volumes"]
+    assert services["api"]["read_only"] is True
+    for name in ("FACEPROOF_SECRET", "POSTGRES_PASSWORD"):
+        assert f"{name}:?" in (DEPLOY / "compose.yaml").read_text()
+
+
+def test_the_image_runs_as_nobody_special_and_says_how_it_is() -> None:
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    assert any(line.startswith("USER 10001") for line in lines)
+    assert any(line.startswith("HEALTHCHECK") for line in lines)
+    assert not [line for line in lines if line.startswith("ADD ")]
+    for line in lines:
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in line.split()[1:-1]:
+                assert (DEPLOY.parent / source).exists(), source
