@@ -219,7 +219,7 @@ def compare(reference: Reference, window: Mapping[str, Sequence[float]], rule: D
     return shifts
 
 
-@dataclass
+@dataclass(eq=False)
 class DriftMonitor:
     """Watches scans as they come. An alarm is raised once and again only after its signal was quiet in between."""
 

@@ -303,9 +303,13 @@ def _collect(
     out_since: dict[str, float] = {}
     try:
         while wanted:
-            while waiting and len(out_since) < ahead:
-                _hand_out(app, checkpoint.run, file := waiting.pop(), options)
-                out_since[file] = time.monotonic()
+            room = min(len(waiting), ahead - len(out_since))
+            if room > 0:
+                # One producer for all: opening one for each message costs more than sending it.
+                with app.producer_or_acquire() as producer:
+                    for _ in range(room):
+                        _hand_out(app, checkpoint.run, file := waiting.pop(), options, producer)
+                        out_since[file] = time.monotonic()
             rows = [json.loads(text) for text in _take(answers, _key(checkpoint.run, "answers"))]
             if rows:
                 checkpoint.add(rows)
@@ -329,8 +333,8 @@ def _collect(
         app.close()
 
 
-def _hand_out(app: Any, run: str, file: str, options: str) -> None:
-    app.send_task(TASK, args=(run, file, options), queue=QUEUE)
+def _hand_out(app: Any, run: str, file: str, options: str, producer: Any = None) -> None:
+    app.send_task(TASK, args=(run, file, options), queue=QUEUE, producer=producer)
 
 
 def _take(answers: Any, key: str) -> list[bytes]:

@@ -62,7 +62,8 @@ def bounds(numbers: FleetNumbers, workers: int) -> Bound:
 
 @dataclass(frozen=True)
 class Played:
-    """A simulated run: seconds it took, files a second after the start, and the share of time each part was busy."""
+    """A simulated run: seconds it took, files a second, and the share of time each part was busy; a worker is busy while it
+    holds a file, be it waiting for the storage."""
 
     seconds: float
     files_per_second: float
