@@ -17,7 +17,7 @@ from faceproof.judge import shown_path
 from faceproof.media import Limits
 from faceproof.results import FailedInput, Report
 from faceproof.runtime.cpu import usable_cores
-from faceproof.runtime.network import Precision
+from faceproof.runtime.network import Precision, Runtime
 from faceproof.scanning import FaceMode, scan
 
 
@@ -32,9 +32,12 @@ class ScanOptions:
     faces: FaceMode = "thorough"
     limits: Limits | None = None
     threads: int | None = None
+    runtime: Runtime = "auto"
 
     def load(self) -> Detector:
-        return load_detector(self.detector, device=self.device, precision=self.precision, threads=self.threads)
+        return load_detector(
+            self.detector, device=self.device, precision=self.precision, runtime=self.runtime, threads=self.threads
+        )
 
 
 Outcome = Report | FailedInput

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ..ops.made_reports import made_report
+from ..servers import free_port
 from ..toy_detector import write_toy_detector
 from .conftest import Run
 
@@ -136,3 +137,14 @@ def test_an_experiment_from_the_command_line(run: Run, home: Path, astronaut_png
     assert run("ab", "report", "nobody").code == 2
     assert run("ab", "create", "bad", "--control", "toy", "--arm", "b=new").code == 2
     assert run("ab", "create", "bad", "--control", "toy", "--arm", "b=new:0.7", "--arm", "c=new:0.7").code == 2
+
+
+def test_a_scan_through_a_server_falls_back_only_when_told(run: Run, home: Path, astronaut_png: Path) -> None:
+    away = f"triton://127.0.0.1:{free_port()}/toy?retries=0"
+    refused = run("scan", "-d", "toy", astronaut_png, "--runtime", away)
+    assert refused.code == 1
+    assert "cannot reach toy on 127.0.0.1" in refused.err
+    assert "fallback=local" in refused.err
+    here = run("scan", "-d", "toy", astronaut_png, "--runtime", f"{away}&fallback=local", "--json", "-")
+    assert here.code == 0, here.err
+    assert json.loads(here.out)["detector"]["runtime"] in ("openvino", "onnx")

@@ -48,6 +48,9 @@ def scan(
     ] = "thorough",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...", show_default=True)] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", show_default=True)] = "auto",
+    runtime: Annotated[
+        str, typer.Option(metavar="R", help="auto, openvino, onnx, or triton://host:port/model.", show_default=True)
+    ] = "auto",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files scanned at the same time.")] = 1,
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse pictures and frames of more pixels.", show_default=False)
@@ -84,7 +87,7 @@ def scan(
         max_pixels=max_pixels or default.max_pixels,
         max_duration=max_minutes * 60 if max_minutes else default.max_duration,
     )
-    options = ScanOptions(detector, frames, device, precision, faces, limits)  # type: ignore[arg-type]
+    options = ScanOptions(detector, frames, device, precision, faces, limits, runtime=runtime)  # type: ignore[arg-type]
     single = len(paths) == 1 and not paths[0].is_dir()
     files = list(media.walk(paths))
     if not files:
@@ -179,7 +182,13 @@ def _settings(options: ScanOptions) -> dict[str, Any]:
     from faceproof.detectors.ensemble import fingerprint
 
     spec = fingerprint(options.detector or DEFAULT_DETECTOR)
-    return {"spec": spec, "frames": options.frames, "faces": options.faces, "precision": options.precision}
+    return {
+        "spec": spec,
+        "frames": options.frames,
+        "faces": options.faces,
+        "precision": options.precision,
+        "runtime": options.runtime,
+    }
 
 
 @contextmanager
