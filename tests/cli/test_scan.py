@@ -247,3 +247,22 @@ def test_the_detector_with_reversed_polarity_agrees(toy_home: Path, run: Run, as
     high = json.loads(run("scan", astronaut_png, "--detector", "toy", "--json", "-").out)["score"]
     low = json.loads(run("scan", astronaut_png, "--detector", "toy-low", "--json", "-").out)["score"]
     assert high + low == pytest.approx(1, abs=1e-5)
+
+
+def test_evidence_and_a_page_are_kept_on_request(run: Run, clip_mp4: Path, tmp_path: Path) -> None:
+    ran = run("scan", clip_mp4, *TOY, "--report", tmp_path / "page.html", "--evidence", tmp_path / "kept")
+    assert ran.code == 0, ran.err
+    assert "Signs of manipulation" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert (tmp_path / "kept" / "report.json").is_file()
+    assert str(tmp_path / "kept") in ran.err
+    checked = run("verify", tmp_path / "kept")
+    assert checked.code == 0, checked.out + checked.err
+
+
+def test_a_person_is_told_how_to_see_where(run: Run, clip_mp4: Path) -> None:
+    assert f"faceproof explain {clip_mp4} --report report.html shows where." in run("scan", clip_mp4, *TOY).out
+
+
+@pytest.mark.parametrize("args", [("--key", "key.pem"), ("--report", "page.html")])
+def test_evidence_options_that_make_no_sense(run: Run, folder: Path, args: tuple[str, str]) -> None:
+    assert run("scan", folder, *TOY, *args).code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,16 @@ def scan(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write one row a file as CSV; - is stdout.")
     ] = None,
+    report_page: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write one file's report as one HTML page.")
+    ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option("--evidence", metavar="DIR", help="Keep report, faces, heatmaps and hashes for others to verify."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Sign the evidence with this Ed25519 key.")
+    ] = None,
     fail_on_fake: Annotated[
         bool, typer.Option("--fail-on-fake", help="Exit with 3 when any file shows signs of manipulation.")
     ] = False,
@@ -68,7 +79,8 @@ def scan(
     """
     from faceproof import media
     from faceproof.batch import ScanOptions
-    from faceproof.cli.terminal import error_console, out_console, print_error, print_report, print_table
+    from faceproof.cli.evidence import keep, read_key
+    from faceproof.cli.terminal import error_console, one_line, out_console, print_error, print_report, print_table
     from faceproof.errors import OptionError
     from faceproof.result_files import as_csv, as_json, as_json_lines, most_suspicious_first, write_whole
     from faceproof.results import FailedInput, Report, Verdict
@@ -82,6 +94,8 @@ def scan(
     to_stdout = [name for name in (json_file, csv_file) if str(name) == "-"]
     if len(to_stdout) > 1:
         raise OptionError("only one of --json and --csv can be -")
+    if key is not None and evidence is None:
+        raise OptionError("--key signs evidence", remedy="Add --evidence DIR.")
     default = media.Limits()
     limits = media.Limits(
         max_pixels=max_pixels or default.max_pixels,
@@ -90,12 +104,16 @@ def scan(
     options = ScanOptions(detector, frames, device, precision, faces, limits, runtime=runtime)  # type: ignore[arg-type]
     single = len(paths) == 1 and not paths[0].is_dir()
     files = list(media.walk(paths))
+    if report_page is not None and len(files) > 1:
+        raise OptionError("--report writes one file's page", remedy="Use --evidence DIR for several files.")
+    signing_key = read_key(key)
     if not files:
         raise OptionError(f"no pictures or videos in {', '.join(map(str, paths))}", remedy="Name a file or a folder.")
 
     target = json_file if json_file is not None and str(json_file) != "-" and not single else None
-    outcomes = _run(files, options, jobs, target, resume=not no_resume)
-    ordered = most_suspicious_first(outcomes)
+    judged = _run(files, options, jobs, target, resume=not no_resume)
+    ordered = most_suspicious_first(outcome for _, outcome in judged)
+    reports = [(path, outcome) for path, outcome in judged if isinstance(outcome, Report)]
 
     if json_file is not None:
         text = as_json(ordered[0]) if single else as_json_lines(ordered)
@@ -108,16 +126,19 @@ def scan(
         console = out_console()
         only = ordered[0] if single else None
         if isinstance(only, Report):
-            print_report(console, only)
+            where = one_line(shlex.quote(only.media.path))
+            shows = f"faceproof explain {where} --report report.html shows where."
+            print_report(console, only, hint=shows if only.verdict is Verdict.FAKE and report_page is None else None)
         elif only is None:
             print_table(console, ordered)
     if to_stdout or single:
         for outcome in ordered:
             if isinstance(outcome, FailedInput):
                 print_error(f"{outcome.path}: {outcome.message}", outcome.remedy)
-    for written in (json_file, csv_file):
+    kept = keep(reports, options, page=report_page, folder=evidence, key=signing_key)
+    for written in (json_file, csv_file, *kept):
         if written is not None and str(written) != "-":
-            error_console().print(f"Written: {written}")
+            error_console().print(f"Written: {one_line(str(written))}")
 
     if fail_on_fake and any(isinstance(o, Report) and o.verdict is Verdict.FAKE for o in ordered):
         raise typer.Exit(EXIT_FAKE_FOUND)
@@ -137,7 +158,9 @@ def _journal_path(target: Path) -> Path:
     return target.with_name(f"{target.name}.partial")
 
 
-def _run(files: list[Path], options: ScanOptions, jobs: int, target: Path | None, *, resume: bool) -> list[Outcome]:
+def _run(
+    files: list[Path], options: ScanOptions, jobs: int, target: Path | None, *, resume: bool
+) -> list[tuple[Path, Outcome]]:
     """Scan what a journal beside ``target`` does not hold yet."""
     from faceproof.batch import scan_many
     from faceproof.cli.terminal import error_console, one_line
@@ -145,14 +168,14 @@ def _run(files: list[Path], options: ScanOptions, jobs: int, target: Path | None
     from faceproof.result_files import Journal
 
     journal: Journal | None = None
-    outcomes: list[Outcome] = []
+    outcomes: list[tuple[Path, Outcome]] = []
     if target is not None:
         if not resume:
             _journal_path(target).unlink(missing_ok=True)
         journal = Journal(target, _settings(options))
         known = [path for path in files if shown_path(path) in journal.done]
         if known:
-            outcomes = [journal.done[shown_path(path)] for path in known]
+            outcomes = [(path, journal.done[shown_path(path)]) for path in known]
             files = [path for path in files if shown_path(path) not in journal.done]
             error_console().print(
                 f"Going on: {len(known)} of {len(known) + len(files)} were done (--no-resume starts over)"
@@ -161,7 +184,7 @@ def _run(files: list[Path], options: ScanOptions, jobs: int, target: Path | None
         with _progress(len(files)) as (progress, on_event):
             task = progress.add_task("", total=len(files)) if progress is not None and len(files) > 1 else None
             for path, outcome in scan_many(files, options, jobs=jobs, on_event=on_event):
-                outcomes.append(outcome)
+                outcomes.append((path, outcome))
                 if journal is not None:
                     journal.add(outcome)
                 if progress is not None and task is not None:
