@@ -260,6 +260,7 @@ def cost(clip: Path) -> dict[str, Any]:
         "frames_looked_at": report.frames_analyzed,
         "cpu_seconds_per_clip": round(scanned, 2),
         "cpu_seconds_decoding_every_frame_of_a_minute": round(decoded * 60 / length, 2),
+        "cpu_seconds_for_a_minute": round(scanned - decoded + decoded * 60 / length, 2),
     }
 
 
@@ -292,8 +293,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.cost:
         found: dict[str, Any] = {"cost": cost(chosen.cost)}
-        minute = found["cost"]["cpu_seconds_per_clip"] + found["cost"]["cpu_seconds_decoding_every_frame_of_a_minute"]
-        print(sizing(minute))
+        print(sizing(found["cost"]["cpu_seconds_for_a_minute"]))
     else:
         found = {"load": load(chosen.uploaders, chosen.clips, chosen.workers)}
         if chosen.scaling_jobs:

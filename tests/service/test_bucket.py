@@ -12,6 +12,7 @@ from service_under_test import ended, make_clip, make_settings, submit
 from faceproof.errors import OptionError, OutputError
 from faceproof.service.app import make_app
 from faceproof.service.files import Files, LocalFiles, open_files
+from faceproof.service.tables import new_id
 
 server = pytest.importorskip("moto.server")
 boto3 = pytest.importorskip("boto3")
@@ -30,8 +31,10 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="evidence")
-    yield "s3://evidence/faceproof"
+    # The servers of one process share their buckets, so each test has its own.
+    name = f"evidence-{new_id()}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    yield f"s3://{name}/faceproof"
     running.stop()
 
 
@@ -90,5 +93,5 @@ def test_a_whole_job_with_a_bucket(bucket: str, tmp_path: Path) -> None:
         assert client.get(address, headers={"Range": "bytes=9999999-"}).status_code == 416
         assert client.get(f"/v1/jobs/{job['id']}/faces/0.jpg").status_code == 200
         client.delete(f"/v1/jobs/{job['id']}")
-        left = boto3.client("s3").list_objects_v2(Bucket="evidence").get("Contents", [])
+        left = boto3.client("s3").list_objects_v2(Bucket=bucket.split("/")[2]).get("Contents", [])
         assert [one["Key"] for one in left] == []

@@ -25,7 +25,7 @@ class BucketFiles:
             raise OptionError(f"storage cannot be {address!r}", remedy="Write s3://bucket/prefix, or leave it empty.")
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         try:
-            import boto3  # type: ignore[import-untyped]
+            import boto3
         except ImportError as error:
             raise MissingExtraError.of("S3 storage", "serve") from error
         self._s3: Any = boto3.client("s3")
@@ -36,8 +36,8 @@ class BucketFiles:
         return self._incoming / new_id()
 
     def keep(self, path: Path, name: str) -> None:
-        from boto3.exceptions import S3UploadFailedError  # type: ignore[import-untyped]
-        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+        from boto3.exceptions import S3UploadFailedError
+        from botocore.exceptions import BotoCoreError
 
         try:
             self._s3.upload_file(str(path), self._bucket, self._prefix + name)

@@ -183,6 +183,9 @@ def _watched(detector: Detector, listener: _Listener) -> Detector:
     """The same detector, its scores shown to the listener as they come."""
     from faceproof.detectors.detector import Detector
 
+    if type(detector) is not Detector:
+        return detector  # an ensemble scores its own way; its progress has no curve
+
     class Watched(Detector):
         def score(self, crops: Sequence[Crop]) -> FloatArray:
             scores = super().score(crops)
