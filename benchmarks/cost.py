@@ -1,7 +1,7 @@
 # ruff: noqa: E501 (sentences of a page)
 """What each documented detector costs on this machine, beside what its document claims: writes ``docs/cost.md``.
 
-    python -m benchmarks.cost [NAME…] [--rounds 5] [--out docs/cost.md] [--int8]
+    python -m benchmarks.cost [NAME…] [--rounds 5] [--out docs/cost.md] [--int8] [--no-times] [--networks DIR]
 
 Networks have random weights: time, memory and size do not depend on them. Each engine is measured in a process of its own,
 so that memory is its own. Milliseconds of a busy machine mean little; ratios within one run mean more.
@@ -74,15 +74,14 @@ def convert(name: str, folder: Path, int8: bool) -> dict[str, int]:
 
     torch.manual_seed(0)
     path, size = folder / f"{name}.onnx", plan_of(name).image_size
-    export_onnx(build(name), size, path)
+    if not path.is_file():
+        export_onnx(build(name), size, path)
     sizes = {"fp32": path.stat().st_size}
-    model = ov.convert_model(str(path))
-    ov.save_model(model, str(folder / f"{name}.fp16.xml"), compress_to_fp16=True)
-    sizes["fp16"] = (folder / f"{name}.fp16.bin").stat().st_size
     if int8:
         import nncf
 
         rng = np.random.default_rng(0)
+        model = ov.convert_model(str(path))
         faces = [rng.random((1, 3, size, size), np.float32) for _ in range(4)]
         small = nncf.quantize(model, nncf.Dataset(faces), preset=nncf.QuantizationPreset.MIXED, subset_size=4)
         ov.save_model(small, str(folder / f"{name}.int8.xml"), compress_to_fp16=False)
@@ -138,7 +137,7 @@ def in_own_process(name: str, engine: str, folder: Path, rounds: int) -> dict[st
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def gather(names: list[str], rounds: int, int8: bool) -> dict[str, Any]:
+def gather(names: list[str], rounds: int, int8: bool, timed: bool, networks: Path | None) -> dict[str, Any]:
     from faceproof.runtime.cpu import computes_bf16, cpu_name, usable_cores
 
     facts: dict[str, Any] = {
@@ -152,10 +151,11 @@ def gather(names: list[str], rounds: int, int8: bool) -> dict[str, Any]:
     for name in names:
         print(name, file=sys.stderr)
         row = describe(name)
-        with tempfile.TemporaryDirectory() as place:
-            row["bytes"] = convert(name, Path(place), int8)
+        with tempfile.TemporaryDirectory() as temporary:
+            place = networks or Path(temporary)
+            row["bytes"] = convert(name, place, int8)
             engines = [e for e in ENGINES if ("int8" not in e or int8) and ("bf16" not in e or computes_bf16())]
-            row["engines"] = {e: in_own_process(name, e, Path(place), rounds) for e in engines}
+            row["engines"] = {e: in_own_process(name, e, place, rounds) for e in engines} if timed else {}
         facts["detectors"][name] = row
     facts["load_after"] = os.getloadavg()[0]
     return facts
@@ -166,31 +166,37 @@ def page(facts: dict[str, Any]) -> str:
     lines = [
         "# What the documented detectors cost",
         "",
-        f"Written by `python -m benchmarks.cost` on {facts['cpu']}, {facts['cores']} cores, Python {facts['python']}. The load",
-        f"average was {facts['load']:.1f} at the start and {facts['load_after']:.1f} at the end: where it exceeds the cores, other",
-        "work ran beside and milliseconds are too high, by as much as it was exceeded. Ratios within a row hold better.",
-        "Weights are random; size, memory and time do not depend on them. One face, batch 1, median (fastest) of the rounds.",
+        f"Written by `python -m benchmarks.cost` on {facts['cpu']}, {facts['cores']} cores, Python {facts['python']}. Load average",
+        f"{facts['load']:.1f} at the start and {facts['load_after']:.1f} at the end: where it exceeds the cores, other work ran beside, milliseconds",
+        "are too high by as much, and only ratios within a row hold. Weights are random; size, memory and time do not",
+        "depend on them. One face, batch 1, median (fastest) of the rounds.",
         "",
         "## Size",
         "",
-        "| detector | input | parameters | multiply-adds | ONNX fp32 | fp16 | int8 |",
-        "|---|---|---|---|---|---|---|",
+        "| detector | input | parameters | multiply-adds | ONNX fp32 | int8 |",
+        "|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         sizes = row["bytes"]
-        cells = [f"{sizes[k] / 1e6:.1f} MB" if k in sizes else "–" for k in ("fp32", "fp16", "int8")]
+        cells = [f"{sizes[k] / 1e6:.1f} MB" if k in sizes else "–" for k in ("fp32", "int8")]
         lines.append(
             f"| `{name}` | {row['size']} px | {row['parameters']:,} | {row['macs'] / 1e9:.2f} G | {' | '.join(cells)} |"
         )
     other = facts["xception"]
     lines.append(
         f"| Xception (their yardstick) | 299 px | {other['parameters']:,} | {other['macs'] / 1e9:.2f} G | "
-        f"{other['parameters'] * 4 / 1e6:.1f} MB (computed) | – | – |"
+        f"{other['parameters'] * 4 / 1e6:.1f} MB (computed) | – |"
     )
     lines += ["", "## Time of one face, and the process's peak memory", ""]
     engines = [e for e in ENGINES if any(e in row["engines"] for row in rows.values())]
-    lines += [f"| detector | {' | '.join(engines)} |", "|---|" + "---|" * len(engines)]
-    for name, row in rows.items():
+    if not engines:
+        lines += [
+            "Not measured in this run (`--no-times`): the machine was busy, and its numbers would say so, not how fast the",
+            "networks are. `python -m benchmarks.cost --int8` on an idle machine fills this section.",
+            "",
+        ]
+    lines += [f"| detector | {' | '.join(engines)} |", "|---|" + "---|" * len(engines)] if engines else []
+    for name, row in rows.items() if engines else ():
         cells = []
         for engine in engines:
             one = row["engines"].get(engine)
@@ -218,17 +224,16 @@ def verdicts(facts: dict[str, Any]) -> list[tuple[str, str]]:
         size8 = mobile["bytes"].get("int8")
         eight = f"{size8 / 1e6:.1f} MB in eight bits" if size8 else "eight bits not measured in this run"
         best = min(((e["ms"], e["best_ms"], n) for n, e in mobile["engines"].items() if e), default=None)
-        quick = f"fastest here: {best[1]:.0f} ms ({best[2]})" if best else "not measured"
+        quick = f"fastest here: {best[1]:.0f} ms ({best[2]})" if best else "nor in this run"
         memory = {n: e["mb"] for n, e in mobile["engines"].items() if e}
         least = min(memory, key=lambda n: memory[n]) if memory else None
         other = facts["xception"]
         found += [
             ("Mobile B4: 19 MB", f"only in eight bits: {mobile['bytes']['fp32'] / 1e6:.1f} MB as fp32, {eight}"),
-            ("Mobile B4: 80 ms (GPU), 300 ms (CPU)", f"not measured by its authors (constants in the code); {quick} on two CPU "
-             f"cores under load {facts['load']:.1f}"),
+            ("Mobile B4: 80 ms (GPU), 300 ms (CPU)", f"not measured by its authors (constants in the code), {quick}"),
             ("Mobile B4: 12.5 FPS", "is 1 / 80 ms, not a measurement: it leaves out decoding and finding faces"),
             ("Mobile B4: 512 MB", f"here {memory[least]:.0f} MB with {least}, {memory.get('torch fp32', 0):.0f} MB with torch"
-             if least else "not measured"),
+             if least else "not measured in this run"),
             ("4.6× smaller than Xception's 88 MB", f"compares eight bits with fp32: like with like "
              f"{other['parameters'] / mobile['parameters']:.2f}×"),
             ("1.875× faster, 4× less memory than Xception", "not measured by its authors; `faceproof benchmark-against` measures both "
@@ -256,7 +261,7 @@ def verdicts(facts: dict[str, Any]) -> list[tuple[str, str]]:
 def _time_of(row: dict[str, Any]) -> str:
     times = {name: one["best_ms"] for name, one in row["engines"].items() if one}
     if not times:
-        return "not measured"
+        return "not measured in this run"
     best = min(times, key=lambda name: times[name])
     return f"here {times[best]:.0f} ms at best with {best}, {times.get('torch fp32', float('nan')):.0f} ms with torch"
 
@@ -267,13 +272,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("docs/cost.md"))
     parser.add_argument("--int8", action="store_true", help="quantise too; takes minutes")
+    parser.add_argument("--no-times", action="store_true", help="count and weigh only: for a busy machine")
+    parser.add_argument("--networks", type=Path, metavar="DIR", help="keep converted networks here for the next run")
     parser.add_argument("--measure", nargs=3, metavar=("NAME", "ENGINE", "FOLDER"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.measure:
         name, engine, folder = chosen.measure
         print(json.dumps(measure(name, engine, folder, chosen.rounds)))
         return
-    facts = gather(chosen.names, chosen.rounds, chosen.int8)
+    facts = gather(chosen.names, chosen.rounds, chosen.int8, not chosen.no_times, chosen.networks)
     chosen.out.write_text(page(facts), encoding="utf-8")
     print(chosen.out)
 
