@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +12,9 @@ from faceproof.errors import OptionError, UnknownDetectorError
 
 if TYPE_CHECKING:
     from faceproof.detectors.detector import Detector
+
+
+READ_AGAIN = 5.0
 
 
 class Detectors(Protocol):
@@ -32,23 +36,35 @@ class Detectors(Protocol):
 
 
 class Installed:
-    """The detectors installed on this machine that have weights."""
+    """The detectors installed on this machine that have weights. Specs are read again every :data:`READ_AGAIN` seconds:
+    reading them for every request would cost more than the rest of it."""
 
     def __init__(self) -> None:
         self.default = DEFAULT_DETECTOR
+        self._known: dict[str, tuple[DetectorSpec, str]] = {}
+        self._read_at = float("-inf")
 
     def specs(self) -> list[DetectorSpec]:
-        found = [one.spec for one in installed_specs() if one.has_weights]
-        return sorted(found, key=lambda spec: (spec.name != self.default, spec.name))
+        return sorted(
+            (spec for spec, _ in self._read().values()), key=lambda spec: (spec.name != self.default, spec.name)
+        )
 
     def fingerprint(self, name: str) -> str:
-        installed = find_spec(name)
-        if not installed.has_weights:
-            raise UnknownDetectorError(
-                f"the detector {name!r} has no weights on this server",
-                remedy="Ask the operator to install them, or choose one of GET /v1/detectors.",
-            )
-        return spec_sha256(installed.spec)
+        found = self._read().get(name)
+        if found is not None:
+            return found[1]
+        find_spec(name)
+        raise UnknownDetectorError(
+            f"the detector {name!r} has no weights on this server",
+            remedy="Ask the operator to install them, or choose one of GET /v1/detectors.",
+        )
+
+    def _read(self) -> dict[str, tuple[DetectorSpec, str]]:
+        if time.monotonic() - self._read_at > READ_AGAIN:
+            found = [one.spec for one in installed_specs() if one.has_weights]
+            self._known = {spec.name: (spec, spec_sha256(spec)) for spec in found}
+            self._read_at = time.monotonic()
+        return self._known
 
     def load(self, name: str, *, threads: int | None) -> Detector:
         from faceproof.detectors.detector import load_detector
