@@ -1,6 +1,6 @@
 """Faces with a blend planted in one known region, and the pointing game played on them.
 
-The game (Zhang et al., 2018): a heatmap scores a hit when its highest point lies in the region, give or take half a cell of
+The game (Zhang et al., 2018): a heatmap scores a hit when its highest point lies in the region, give or take one cell of
 a map of 20 x 20. Two yardsticks come with it, because a map that always points at the middle of the face hits often: what a
 point put anywhere in the crop would score, and what the best single point, the same for all faces, would.
 """
@@ -142,7 +142,7 @@ def play(detector: Detector, faces: Iterable[Planted], *, method: HeatMethod | N
         place = crop_place(planted.frame.shape[:2], planted.box, margin)
         seen = place.heat_in_frame(heat)
         target = (planted.mask[place.y0 : place.y1, place.x0 : place.x1] > 0.2).astype(np.uint8)
-        reach = 2 * max(1, round(max(heat.shape) / 40)) + 1
+        reach = 2 * max(1, round(max(heat.shape) / 20)) + 1
         near = cv2.dilate(target, np.ones((reach, reach), np.uint8)) > 0
         row, column = np.unravel_index(int(np.argmax(seen)), seen.shape)
         # A map without any heat points nowhere.
