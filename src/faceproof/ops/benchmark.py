@@ -193,17 +193,20 @@ def _measure(path: Path, size: int, repeats: int, runtime: str, precision: str, 
 
 
 def _peak() -> int:
-    """The most resident bytes this process ever had."""
-    import sys
+    """The most resident bytes this process ever had, where the system tells; otherwise what it has now.
 
-    import psutil  # type: ignore[import-untyped, unused-ignore]
+    Not ``ru_maxrss``: a process inherits that from the one that started it, which may hold a training framework.
+    """
+    import psutil
 
     try:
-        import resource
-    except ImportError:
-        return int(psutil.Process().memory_info().peak_wset)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    memory = psutil.Process().memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))
 
 
 def _summary(subject: Subject, runs: list[_Run]) -> Measured:
