@@ -15,11 +15,10 @@ from faceproof.detectors import catalog
 from faceproof.detectors.catalog import InstalledSpec
 from faceproof.detectors.detector import load_detector
 from faceproof.detectors.spec import read_spec
-from faceproof.errors import DatasetError, OptionError, WeightsError
+from faceproof.errors import OptionError, WeightsError
 from faceproof.faces.crops import batch
 from faceproof.runtime import load_network
 from faceproof.runtime.cpu import computes_bf16
-from faceproof.training.convert import int8
 from faceproof.training.convert.formats import export_detector
 from faceproof.training.convert.onnx import random_crops
 from faceproof.training.importing.install import import_checkpoint
@@ -100,64 +99,6 @@ def test_a_failed_export_leaves_nothing(installed: InstalledSpec, tmp_path: Path
     with pytest.raises(OptionError, match="is not empty"):
         export_detector(installed, "onnx", tmp_path / "b")
     assert (tmp_path / "b" / "keep.txt").read_text() == "mine"
-    with pytest.raises(OptionError, match="int8 needs pictures"):
-        export_detector(installed, "int8", tmp_path / "c")
-    assert not list((tmp_path / "c").iterdir())
-
-
-def _crops_in(folder: Path, each: int) -> Path:
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for name in ("real", "fake"):
-        (folder / name).mkdir(parents=True)
-        for number in range(each):
-            base = rng.integers(60, 200, 3) + rng.normal(0, 30 if name == "fake" else 8, (48, 48, 3))
-            Image.fromarray(np.clip(base, 0, 255).astype(np.uint8)).save(folder / name / f"{number:03}.png")
-    return folder
-
-
-def test_int8_passes_its_gate_or_is_refused_with_the_numbers(
-    installed: InstalledSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nncf = pytest.importorskip("nncf")
-    monkeypatch.setattr(int8, "CALIBRATION_CROPS", 4)
-    data = _crops_in(tmp_path / "crops", 44)
-    monkeypatch.setattr(int8, "MOST_AUROC_LOST", 1.0)
-    monkeypatch.setattr(int8, "MOST_FLIPPED", 1.0)
-    result = export_detector(installed, "int8", tmp_path / "out", data=data)
-    gate = json.loads((tmp_path / "out" / "gate.json").read_text())
-    assert gate["passed"]
-    assert gate["crops"] == 44
-    assert gate["megabytes"] < installed.spec.weights.size / 1e6 / 2.5
-    assert "AUROC" in result.words
-    judged = int8.read_crops(data).every_other(1)
-    again = int8.measure(catalog.weights_path(installed), tmp_path / "out" / "network.xml", installed.spec, judged)
-    assert again.flipped == gate["flipped"]
-
-    monkeypatch.setattr(int8, "MOST_AUROC_LOST", -1.0)
-    monkeypatch.setattr(nncf, "quantize", lambda model, *_, **__: model)
-    with pytest.raises(WeightsError, match=r"is refused: AUROC .* → .*verdicts flipped"):
-        export_detector(installed, "int8", tmp_path / "refused", data=data)
-    assert not list((tmp_path / "refused").iterdir())
-
-
-def test_calibration_never_judges_and_too_little_is_refused(tmp_path: Path) -> None:
-    crops = tuple(np.full((2, 2, 3), i, np.uint8) for i in range(9))
-    labelled = int8.LabelledCrops(crops, np.array([False] * 5 + [True] * 4))
-    first, second = labelled.every_other(0), labelled.every_other(1)
-    assert {int(c[0, 0, 0]) for c in first.crops}.isdisjoint({int(c[0, 0, 0]) for c in second.crops})
-    assert len(first.crops) + len(second.crops) == 9
-    with pytest.raises(DatasetError, match="real is missing"):
-        int8.read_crops(tmp_path)
-    with pytest.raises(DatasetError, match="only 3 crops"):
-        int8.read_crops(_crops_in(tmp_path / "few", 3))
-
-
-def test_auroc_counts_ties_half() -> None:
-    fake = np.array([False, False, True, True])
-    assert int8.auroc(np.array([0.1, 0.4, 0.35, 0.8]), fake) == 0.75
-    assert int8.auroc(np.array([0.5, 0.5, 0.5, 0.5]), fake) == 0.5
 
 
 # --- the verbs -------------------------------------------------------------------------------------------------------
