@@ -360,6 +360,9 @@ def accuracy(
     ] = "h264,downscale",
     robustness_files: _RobustnessFiles = 5,
     protocol: Annotated[bool, typer.Option("--deepfakebench", help="Add the DeepfakeBench protocol.")] = False,
+    chosen_here: Annotated[
+        bool, typer.Option("--chosen-here", help="Say that checkpoints were chosen on this set.")
+    ] = False,
     max_false_alarms: _Alarms = 0.05,
     bootstraps: _Bootstraps = 1000,
     seed: _Seed = 0,
@@ -396,7 +399,9 @@ def accuracy(
             robustness={"image": degradations(robustness), "video": degradations(video_robustness)},
             announce=announce,
         )
-    page.write_accuracy(output, page.page(measured, listed, data=name_of(data), command=command_line()))
+    page.write_accuracy(
+        output, page.page(measured, listed, data=name_of(data), command=command_line(), chosen_here=chosen_here)
+    )
     say(f"Written: {output}")
     finish([], problems=sum(len(item.evaluation.problems) for item in measured), strict=False)
 

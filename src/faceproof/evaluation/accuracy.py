@@ -71,8 +71,10 @@ def measure(
     return found
 
 
-def page(measured: Sequence[Measured], manifest: Manifest, *, data: str, command: str) -> list[Block]:
-    """The page. ``command`` is what prints it again."""
+def page(
+    measured: Sequence[Measured], manifest: Manifest, *, data: str, command: str, chosen_here: bool = False
+) -> list[Block]:
+    """The page. ``command`` is what prints it again; ``chosen_here`` says that checkpoints were chosen on this set."""
     first = measured[0].detector
     blocks: list[Block] = [
         Heading("Accuracy, measured", 1),
@@ -84,13 +86,13 @@ def page(measured: Sequence[Measured], manifest: Manifest, *, data: str, command
         if item.detector == first:
             listed = tuple(failures(item.evaluation)) or ("Nothing was seen to fail here, which proves little.",)
             blocks += [Paragraph(f"On {KINDS[item.kind]}:"), Bullets(listed)]
-    blocks += [*_the_set(manifest, data), *_overview(measured), *_against_default(measured)]
+    blocks += [*_the_set(manifest, data, chosen_here), *_overview(measured), *_against_default(measured)]
     for item in measured:
         blocks += _sections(item)
     return blocks
 
 
-def _the_set(manifest: Manifest, data: str) -> list[Block]:
+def _the_set(manifest: Manifest, data: str, chosen_here: bool) -> list[Block]:
     counts: dict[tuple[str, str], list[int]] = {}
     for entry in manifest.entries:
         row = counts.setdefault((entry.dataset or "–", entry.method or "–"), [0, 0])
@@ -98,8 +100,14 @@ def _the_set(manifest: Manifest, data: str) -> list[Block]:
     rows = tuple(
         (f"{dataset} · {method}", f"{reals:,}", f"{fakes:,}") for (dataset, method), (reals, fakes) in counts.items()
     )
+    warning = Callout(
+        "warning",
+        "The default detector's recipe and checkpoint were chosen by their scores on this set: its numbers here are "
+        "optimistic, and a set that nobody has looked at may give less.",
+    )
     return [
         Heading("The set", 2),
+        *([warning] if chosen_here else []),
         Paragraph(
             f"{len(manifest):,} files ({data}). Nothing here was used to train a shipped detector or to calibrate it. Small "
             "sets give wide intervals: read those, not the third decimal."
