@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # A file name may hold spaces and dollars; the recipe sees it through the environment, never through make's own text.
 export MEDIA
 
-.PHONY: help scan test test-slow test-gpu lint format serve bench bench-smoke clean
+.PHONY: help scan test test-slow test-gpu lint format serve docs bench clean
 
 help:
 	@echo 'make scan MEDIA=clip.mp4   scan a picture, video or folder'
@@ -70,6 +70,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.dev
+	@$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -280,7 +280,8 @@ def sizing(cpu_seconds: float) -> str:
         pods = max(1, round(rate / UPLOADS_PER_API_SECOND / FULL + 0.499))
         kept = videos * DAYS * MINUTE_MB / 1e6
         lines.append(
-            f"| {videos:,} | {rate:.3g} | {cores:,} | {pods} | {kept:,.{0 if kept >= 10 else 2}f} TB | {rate * 20:,.{0 if rate > 1 else 2}f} |"
+            f"| {videos:,} | {rate:.3g} | {cores:,} | {pods} | {kept:,.{0 if kept >= 10 else 2}f} TB "
+            f"| {rate * 20:,.{0 if rate > 1 else 2}f} |"
         )
     return "\n".join(lines)
 

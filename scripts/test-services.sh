@@ -6,6 +6,7 @@ packages=()
 command -v redis-server >/dev/null || packages+=(redis-server)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
 command -v chromium >/dev/null || packages+=(chromium)
+command -v pdftoppm >/dev/null || packages+=(poppler-utils)
 command -v chromedriver >/dev/null || packages+=(chromium-driver)
 ((${#packages[@]})) || exit 0
 if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then

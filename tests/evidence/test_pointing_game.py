@@ -36,7 +36,8 @@ def test_a_blend_changes_its_region_and_nothing_else(astronaut: np.ndarray) -> N
     rng = np.random.default_rng(5)
     planted = plant(astronaut, ASTRONAUT_BOX, "mouth", rng)
     changed = np.abs(planted.frame.astype(int) - astronaut).mean(axis=2)
-    assert changed[planted.mask > 0.5].mean() > 2 * changed[planted.mask == 0].mean()
+    # Recompression changes everything a little; the blend must stand out from it.
+    assert changed[planted.mask > 0.5].mean() > 1.5 * changed[planted.mask == 0].mean()
     assert 0.02 < (planted.mask > 0.2)[62:190, 176:276].mean() < 0.4
 
 

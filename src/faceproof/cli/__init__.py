@@ -51,11 +51,12 @@ def _options(
 
 
 for _room, _heading in _ROOMS.items():
-    _known = {id(verb) for verb in (*app.registered_commands, *app.registered_groups)}
+    _commands, _groups = len(app.registered_commands), len(app.registered_groups)
     import_module(f"faceproof.cli.{_room}").register(app)
-    for _verb in (*app.registered_commands, *app.registered_groups):
-        if id(_verb) not in _known:
-            _verb.rich_help_panel = _heading
+    for _command in app.registered_commands[_commands:]:
+        _command.rich_help_panel = _heading
+    for _group in app.registered_groups[_groups:]:
+        _group.rich_help_panel = _heading
 
 
 def main() -> None:

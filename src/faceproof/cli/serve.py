@@ -34,9 +34,10 @@ def _settings(**given: Any) -> Settings:
         import fastapi
         import sqlalchemy
         import structlog
+        import uvicorn
     except ImportError as error:
         raise MissingExtraError.of("The service", "serve") from error
-    del fastapi, sqlalchemy, structlog
+    del fastapi, sqlalchemy, structlog, uvicorn
     from faceproof.service.settings import Settings
 
     return Settings.read(**given)
@@ -66,6 +67,7 @@ def serve(
 
     Every setting also has a FACEPROOF_… variable; docs/service.md lists them. Listening beyond this machine needs keys.
     """
+    settings = _settings(host=host, port=port, data=data, workers=workers, keep=keep, detector=detector)
     import uvicorn
 
     from faceproof.errors import OptionError
@@ -74,7 +76,6 @@ def serve(
     from faceproof.service.settings import is_loopback
     from faceproof.service.site import Site
 
-    settings = _settings(host=host, port=port, data=data, workers=workers, keep=keep, detector=detector)
     logs.configure(settings.log_format)
     if not is_loopback(settings.host):
         if settings.auth == "off":

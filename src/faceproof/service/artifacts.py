@@ -27,7 +27,8 @@ def make_evidence(
     """
     from faceproof.evidence.gathering import gather
     from faceproof.evidence.heatmap import blend
-    from faceproof.evidence.page import how_sure, page, provenance_rows
+    from faceproof.evidence.page import page
+    from faceproof.evidence.page_facts import how_sure, provenance_rows
 
     # Without a map of its own every heatmap costs dozens of runs of the network: then one for each person.
     moments = MOMENTS if detector.spec.output.heatmap is not None else 1

@@ -25,8 +25,8 @@ _sites: dict[int, tuple[Site, str]] = {}
 
 def make_celery(settings: Settings) -> Any:
     """The Celery application: JSON only, acknowledged late, one message ahead, no results kept in the broker."""
-    from celery import Celery  # type: ignore[import-untyped]
-    from celery.signals import worker_process_init  # type: ignore[import-untyped]
+    from celery import Celery
+    from celery.signals import worker_process_init
 
     app = Celery("faceproof", broker=settings.broker)
     app.conf.update(
