@@ -43,7 +43,9 @@ _NoCache = Annotated[bool, typer.Option("--no-cache", help="Scan everything anew
 _Robustness = Annotated[
     str, typer.Option(metavar="LIST", help="Degradations to sweep, for instance jpeg,h264, or all.", show_default=False)
 ]
-_RobustnessFiles = Annotated[int, typer.Option(min=1, help="Files of each dataset, class and method to sweep.")]
+_RobustnessFiles = Annotated[
+    int, typer.Option(min=1, help="Fakes of each method to sweep, and as many reals as all together.")
+]
 _Alarms = Annotated[
     float | None,
     typer.Option("--max-false-alarms", metavar="RATE", help="Fit a band for this rate, for instance 0.01."),
@@ -70,7 +72,7 @@ def evaluate(
     layout: _Layout = "auto",
     split: Annotated[str | None, typer.Option(metavar="NAME", help="Only rows of this split.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many files of each dataset, class, method.")
+        int | None, typer.Option(min=1, help="At most so many fakes of each method, and as many reals.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Judge at this threshold.")] = None,
     threshold_from: Annotated[

@@ -71,15 +71,21 @@ class Manifest:
         ]
         return Manifest(tuple(kept), self.root, self.problems)
 
-    def sample(self, per_stratum: int) -> Manifest:
-        """At most ``per_stratum`` entries of each (dataset, label, method), chosen by a hash of the path: the same
-        files every time, on every machine, in whatever order they are listed."""
-        taken: dict[tuple[str, int, str], int] = {}
+    def sample(self, per_method: int) -> Manifest:
+        """At most ``per_method`` fakes of each method of each dataset, and as many reals as those methods together,
+        chosen by a hash of the path: the same files every time, on every machine, in whatever order they are listed."""
+        methods: dict[str, set[str]] = {}
+        for entry in self.entries:
+            methods.setdefault(entry.dataset, set())
+            if entry.label:
+                methods[entry.dataset].add(entry.method)
+        taken: dict[tuple[str, str | None], int] = {}
         kept: list[Entry] = []
         for entry in sorted(self.entries, key=self._stable_order):
-            stratum = (entry.dataset, entry.label, entry.method)
-            if taken.get(stratum, 0) < per_stratum:
-                taken[stratum] = taken.get(stratum, 0) + 1
+            part = (entry.dataset, entry.method if entry.label else None)
+            room = per_method if entry.label else per_method * max(1, len(methods[entry.dataset]))
+            if taken.get(part, 0) < room:
+                taken[part] = taken.get(part, 0) + 1
                 kept.append(entry)
         return Manifest(tuple(sorted(kept, key=lambda entry: str(entry.path))), self.root, self.problems)
 

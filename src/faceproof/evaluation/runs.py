@@ -83,7 +83,7 @@ def evaluate_scores(
 @dataclass(frozen=True)
 class DetectorRun:
     """How to run a detector over a manifest. ``robustness`` names degradations (``("all",)`` for every one), swept on at
-    most ``robustness_files`` files of each dataset, class and method; ``cache`` is the folder of the score cache."""
+    most ``robustness_files`` fakes of each method and as many reals; ``cache`` is the folder of the score cache."""
 
     options: ScanOptions = field(default_factory=ScanOptions)
     jobs: int = 1

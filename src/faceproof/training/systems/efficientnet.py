@@ -87,13 +87,13 @@ class AttentionTrunk(nn.Module):
         encoder = self.encoder
         x = encoder.bn1(encoder.conv_stem(x))  # type: ignore[operator]
         number = 0
-        for stage in encoder.blocks:
+        for stage in encoder.blocks:  # type: ignore[union-attr]
             for block in stage:
                 x = block(x)
                 if number == self.after:
                     x = x * torch.sigmoid(self.attention(x))
                 number += 1
-        return encoder.bn2(encoder.conv_head(x))  # type: ignore[operator, no-any-return]
+        return encoder.bn2(encoder.conv_head(x))  # type: ignore[operator]
 
 
 def block_channels(block: nn.Module) -> int:
