@@ -182,5 +182,5 @@ def test_two_processes_learn_what_one_with_twice_the_share_learns(shards, tmp_pa
     one, two = (checkpoints.load(tmp_path / name / "last.pt") for name in ("one", "two"))
     assert one["progress"]["step"] == two["progress"]["step"] == 3
     for key, value in one["network"].items():
-        np.testing.assert_allclose(value.float().numpy(), two["network"][key].float().numpy(), atol=2e-4, err_msg=key)
+        np.testing.assert_allclose(value.float().numpy(), two["network"][key].float().numpy(), atol=1e-3, err_msg=key)
     assert one["metrics"]["held_out_auroc"] == pytest.approx(two["metrics"]["held_out_auroc"], abs=0.02)

@@ -247,7 +247,7 @@ def _finished(spec: DetectorSpec, folder: Path, source: Path) -> DetectorSpec:
         index = spec.output.fake_index
         logit = float(values[0] if len(values) == 1 else values[index] - values[1 - index])
         rows.append(
-            Golden(asset=asset, logit=round(logit, 6), tolerance=max(0.02, 0.002 * abs(float(np.float32(logit)))))
+            Golden(asset=asset, logit=round(logit, 6), tolerance=max(0.02, 0.01 * abs(float(np.float32(logit)))))
         )
     return spec.model_copy(
         update={
