@@ -128,8 +128,9 @@ def test_other_authors_files_become_detectors(
     assert made.agreement is not None
     assert made.agreement.logit <= 1e-3  # 1e-4 of the logit; a random network's reach beyond ±1
     assert made.spec.name == "mine"
-    scores, heat = load_detector("mine", precision="fp32").score_with_heat(random_crops(3))
-    assert scores.std() > 1e-3
+    detector = load_detector("mine", precision="fp32")
+    assert detector.logits(random_crops(3)).std() > 1e-2
+    _, heat = detector.score_with_heat(random_crops(3))
     assert heat is not None
     assert heat.min() >= 0
     assert heat.max() <= 1
