@@ -4,7 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# A file name may hold spaces and dollars; the recipe sees it through the environment, never through make's own text.
+# A file name may hold spaces and dollars: it is taken as it was typed and reaches the recipe through the environment.
+override MEDIA := $(value MEDIA)
 export MEDIA
 
 .PHONY: help scan test test-slow test-gpu lint format serve docs bench clean

@@ -48,7 +48,9 @@ def one_line(text: str) -> str:
 def print_report(console: Console, report: Report, *, hint: str | None = None) -> None:
     """One file: its facts, a line per person, the verdict and what it does not mean."""
     console.print(Text.assemble((one_line(report.media.path), "bold"), "    ", facts(report)), soft_wrap=True)
-    for track in report.tracks:
+    # Passers-by nobody could judge are counted in the note; they have lines only when there is nobody else.
+    judged = [track for track in report.tracks if track.score is not None]
+    for track in judged or report.tracks:
         console.print(_person_line(report, track), soft_wrap=True)
     line = Text()
     line.append(wording.headline(report), style=f"bold {COLOURS[report.verdict]}")
