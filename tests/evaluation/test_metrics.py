@@ -142,3 +142,11 @@ def test_intervals_hold_their_values_and_one_group_has_none() -> None:
         assert found.low <= found.value <= found.high, name
     alone = measure_all(label, score, np.zeros(300, dtype=np.int64), resamples=50)
     assert alone["auroc"].low is None
+
+
+def test_no_false_alarm_among_ten_is_not_never() -> None:
+    label = np.repeat([0, 1], 10)
+    measured = measure_all(label, np.where(label, 0.9, 0.1), np.arange(20), resamples=50)
+    assert (measured["false_alarm_rate"].low, measured["false_alarm_rate"].high) == (0, pytest.approx(0.3))
+    always = measure_all(label, np.full(20, 0.9), np.arange(20), resamples=50)["false_alarm_rate"]
+    assert (always.low, always.high) == (pytest.approx(0.7), 1)

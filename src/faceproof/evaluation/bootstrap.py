@@ -189,7 +189,19 @@ def measure_all(
         # A mean of distances only grows with the noise of a resample: that bias is taken out, the spread is kept.
         known = draws[name][np.isfinite(draws[name])]
         draws[name] = np.maximum(draws[name] + (values[name] - known.mean() if len(known) else 0.0), 0)
-    return {name: estimate(value, draws[name]) for name, value in values.items()}
+    found = {name: estimate(value, draws[name]) for name, value in values.items()}
+    for name, kind in (("false_alarm_rate", 0), ("miss_rate", 1)):
+        found[name] = _never_or_always(found[name], len(np.unique(group[label == kind])))
+    return found
+
+
+def _never_or_always(rate: Estimate, sources: int) -> Estimate:
+    """A rate of 0 or 1 has no spread to resample; the rule of three bounds it (Hanley and Lippman-Hand 1983)."""
+    if rate.low is None or rate.low != rate.high or rate.value not in (0.0, 1.0):
+        return rate
+    reach = min(1.0, 3 / max(1, sources))
+    ends = {"low": 0.0, "high": reach} if rate.value == 0.0 else {"low": 1 - reach, "high": 1.0}
+    return rate.model_copy(update=ends)
 
 
 def point_metrics(label: IntArray, score: FloatArray, threshold: float) -> dict[str, float]:
