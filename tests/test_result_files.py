@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,21 @@ def test_a_scan_with_other_settings_starts_anew(tmp_path: Path) -> None:
     other = Journal(tmp_path / "out.jsonl", {"frames": "all"})
     assert other.done == {}
     other.close()
+
+
+def test_devices_are_written_to_and_links_stay_links(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(pipe, "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    write_whole(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_text() == "new"
 
 
 def test_writing_is_all_or_nothing(tmp_path: Path) -> None:

@@ -87,7 +87,17 @@ def as_json_lines(outcomes: Iterable[Outcome]) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the whole new one. Raises :class:`OutputError`."""
+    """Write a file so that it is either the old one or the whole new one. Raises :class:`OutputError`.
+
+    A device or a pipe (``/dev/null``, ``/dev/stdout``) is written to, never replaced by a file. A symbolic link stays one.
+    """
+    if path.exists() and not path.is_file():
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        return
+    path = path.resolve() if path.is_symlink() else path
     fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         try:
