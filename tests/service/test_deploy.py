@@ -11,6 +11,9 @@ import yaml
 from faceproof.service.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+# Helm's Go runtime can take a parallel test process down with it; `make test-slow` runs alone.
+pytestmark = pytest.mark.slow
+
 CHART = DEPLOY / "helm" / "faceproof"
 
 

@@ -131,6 +131,8 @@ def test_early_stopping_counts_epochs_without_a_better_score(shards, tmp_path, m
     assert checkpoints.load(tmp_path / "best.pt")["metrics"]["held_out_auroc"] == 0.7
 
 
+# Its SIGINT can hit the parallel runner's own thread; test-slow runs alone.
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(shards, tmp_path, monkeypatch):
     import signal
 
