@@ -127,6 +127,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
+# Seen to fail once under a loaded machine (one file without a verdict); test-slow runs it alone.
+@pytest.mark.slow
 def test_one_row_a_file_whoever_is_killed(home: Path, media: Path, redis_url: str, start: Start) -> None:
     (media / "kills.png").write_bytes((media / "00.png").read_bytes())
     out = home / "results.parquet"
