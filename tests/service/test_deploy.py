@@ -11,7 +11,7 @@ import yaml
 from faceproof.service.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-# Helm's Go runtime can take a parallel test process down with it; `make test-slow` runs alone.
+# A parallel test process once died in the chart test, cause not established; `make test-slow` runs it alone.
 pytestmark = pytest.mark.slow
 
 CHART = DEPLOY / "helm" / "faceproof"

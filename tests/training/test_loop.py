@@ -131,7 +131,7 @@ def test_early_stopping_counts_epochs_without_a_better_score(shards, tmp_path, m
     assert checkpoints.load(tmp_path / "best.pt")["metrics"]["held_out_auroc"] == 0.7
 
 
-# Its SIGINT can hit the parallel runner's own thread; test-slow runs alone.
+# A parallel test process once died here, cause not established; test-slow runs it alone.
 @pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(shards, tmp_path, monkeypatch):
     import signal

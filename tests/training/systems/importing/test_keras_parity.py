@@ -112,7 +112,7 @@ def test_keras_and_its_import_agree(
     np.testing.assert_allclose(mine, real, atol=1e-4)
 
 
-# A random network amplifies rounding that depends on the machine's load; test-slow runs alone.
+# Passes alone and failed in two full runs (logits .35 apart), cause not established; test-slow runs it alone.
 @pytest.mark.slow
 def test_an_imported_keras_model_scores_fake_low(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Scaled inputs as Keras gives its own weights: without them a random network amplifies rounding without bound.
