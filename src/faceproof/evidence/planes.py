@@ -19,7 +19,7 @@ from faceproof.media import Limits, MediaInfo
 from faceproof.media.containers import opened, video_stream
 from faceproof.media.facts import Timeline
 from faceproof.media.files import open_regular, shown
-from faceproof.media.videos import _Converter, _decoded, _matrix, _turn
+from faceproof.media.videos import RgbConverter, Turning, decoded_pictures, turned, turning_of
 
 _BT709 = 1
 
@@ -68,15 +68,15 @@ class OpenVideo:
     def pictures(self) -> Iterator[UprightPicture]:
         """Every frame that decodes, in the order of showing. Raises :class:`MediaCorruptError` when none does."""
         reformatter = VideoReformatter()
-        to_rgb = _Converter(self.info.path)
-        matrices: dict[int, Any] = {}
+        to_rgb = RgbConverter(self.info.path)
+        turnings: dict[int, Turning] = {}
         last = len(self.timeline.ticks) - 1
         size: tuple[int, int] | None = None
-        for index, picture in _decoded(self._container, self._stream, self.timeline):
-            turned = picture.rotation
-            if turned not in matrices:
-                matrices[turned] = _matrix(picture)
-            planes = _planes(picture, reformatter, matrices[turned])
+        for index, picture in decoded_pictures(self._container, self._stream, self.timeline):
+            rotation = picture.rotation
+            if rotation not in turnings:
+                turnings[rotation] = turning_of(picture)
+            planes = _planes(picture, reformatter, turnings[rotation])
             if size is None:
                 size = planes[0].shape[0], planes[0].shape[1]
             elif planes[0].shape != size:
@@ -105,13 +105,13 @@ def open_video(info: MediaInfo, limits: Limits) -> Iterator[OpenVideo]:
         yield OpenVideo(info, info.timeline, sound, aspect, file, container, stream)
 
 
-def _planes(picture: Any, reformatter: Any, matrix: Any) -> tuple[Plane, Plane, Plane]:
+def _planes(picture: Any, reformatter: Any, turning: Turning) -> tuple[Plane, Plane, Plane]:
     if picture.format.name != "yuv420p" or int(picture.color_range) == int(ColorRange.JPEG):
         picture = reformatter.reformat(picture, format="yuv420p", dst_color_range=ColorRange.MPEG, threads=1)
     y, u, v = (
-        _turn(np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width, None], matrix)[
-            ..., 0
-        ]
+        turned(
+            np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width, None], turning
+        )[..., 0]
         for plane in picture.planes
     )
     return y, u, v

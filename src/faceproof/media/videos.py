@@ -63,7 +63,7 @@ def survey(file: BinaryIO, path: Path, limits: Limits) -> VideoSurvey:
         if first is None:
             raise MediaCorruptError(f"none of the first frames of {shown(path)} decodes")
         _check_pixels(first.width, first.height, path, limits)
-        matrix = _matrix(first)
+        matrix = turning_of(first)
         width, height = (first.height, first.width) if _lies_down(matrix) else (first.width, first.height)
         last = len(timeline.ticks) - 1
         promised = float((len(timeline.ticks) + timeline.missing) / fps) if fps else 0.0
@@ -92,7 +92,7 @@ def read(
     with opened(file, path, limits) as container:
         stream = video_stream(container, path, limits)
         _check_pixels(stream.width, stream.height, path, limits)
-        to_rgb = _Converter(path)
+        to_rgb = RgbConverter(path)
 
         def convert(index: int, picture: Any) -> Frame:
             _check_pixels(picture.width, picture.height, path, limits)
@@ -101,7 +101,7 @@ def read(
         place = 0  # in wanted
         index = -1
         spare: Any = None  # the last decoded frame, while it has not been handed out
-        for index, picture in _decoded(container, stream, timeline):
+        for index, picture in decoded_pictures(container, stream, timeline):
             stats.frames_decoded += 1
             stats.frames_failed = max(0, index + 1 - stats.frames_decoded)
             spare = picture
@@ -200,8 +200,9 @@ def _missing(container: Any, stream: Any, timeline: Timeline, size: int, declare
     return max(0, min(promised, size) - present)  # a promise of more frames than bytes is a lie
 
 
-def _decoded(container: Any, stream: Any, timeline: Timeline) -> Iterator[tuple[int, Any]]:
-    """Whole frames with their index, in the order of showing. What fails leaves a gap in the indices."""
+def decoded_pictures(container: Any, stream: Any, timeline: Timeline) -> Iterator[tuple[int, Any]]:
+    """Whole frames (``av.VideoFrame``) with their index, in the order of showing. What fails leaves a gap in the
+    indices."""
     context = stream.codec_context
     ticks = timeline.ticks
     index = -1
@@ -222,33 +223,38 @@ def _decoded(container: Any, stream: Any, timeline: Timeline) -> Iterator[tuple[
                 yield index, picture
 
 
-class _Converter:
-    """Frames to upright RGB."""
+class RgbConverter:
+    """Decoded frames (``av.VideoFrame``) to upright uint8 RGB ``[h, w, 3]``, C-contiguous; one for each pass.
+
+    Raises :class:`MediaUnsupportedError` for a pixel format without a way to RGB.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._reformatter: Any = VideoReformatter()  # keeps swscale's tables from frame to frame
-        self._matrices: dict[int, _Matrix] = {}
+        self._matrices: dict[int, Turning] = {}
 
     def __call__(self, picture: Any) -> NDArray[np.uint8]:
         # Asking a frame for its side data ties it into a reference cycle, and thousands of frames would wait for
         # the garbage collector; the rotation comes without, so the matrix is read once for each rotation met.
         rotation = picture.rotation
         if rotation not in self._matrices:
-            self._matrices[rotation] = _matrix(picture)
+            self._matrices[rotation] = turning_of(picture)
         try:
             pixels = self._reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
         except (av.FFmpegError, ValueError) as error:
             raise MediaUnsupportedError(
                 f"the pixel format {picture.format.name} of {shown(self.path)} cannot be converted to RGB"
             ) from error
-        return np.ascontiguousarray(_turn(pixels, self._matrices[rotation]))
+        return np.ascontiguousarray(turned(pixels, self._matrices[rotation]))
 
 
-_Matrix = tuple[int, int, int, int]  # x' = a x + c y, y' = b x + d y
+Turning = tuple[int, int, int, int]
+"""``(a, b, c, d)`` of a container's display matrix: x' = a x + c y, y' = b x + d y."""
 
 
-def _matrix(picture: Any) -> _Matrix:
+def turning_of(picture: Any) -> Turning:
+    """How a decoded frame is to be turned; the identity where its container says nothing."""
     side = picture.side_data.get("DISPLAYMATRIX")
     if side is None:
         return 1, 0, 0, 1
@@ -258,13 +264,13 @@ def _matrix(picture: Any) -> _Matrix:
     return int(values[0]), int(values[1]), int(values[3]), int(values[4])
 
 
-def _lies_down(matrix: _Matrix) -> bool:
+def _lies_down(matrix: Turning) -> bool:
     a, b, c, d = matrix
     return abs(b) + abs(c) > abs(a) + abs(d)
 
 
-def _turn(pixels: NDArray[np.uint8], matrix: _Matrix) -> NDArray[np.uint8]:
-    """Turn and mirror to the nearest right angle."""
+def turned(pixels: NDArray[np.uint8], matrix: Turning) -> NDArray[np.uint8]:
+    """``[h, w, channels]`` turned and mirrored to the nearest right angle; a view wherever possible."""
     a, b, c, d = matrix
     if _lies_down(matrix):
         pixels = pixels.transpose(1, 0, 2)
@@ -276,7 +282,7 @@ def _turn(pixels: NDArray[np.uint8], matrix: _Matrix) -> NDArray[np.uint8]:
     return pixels[::-1] if downward < 0 else pixels
 
 
-def _rotation(matrix: _Matrix) -> int:
+def _rotation(matrix: Turning) -> int:
     if _lies_down(matrix):
         return 90 if matrix[1] > 0 else 270
     return 180 if matrix[3] < 0 else 0
