@@ -19,7 +19,7 @@ from faceproof.detectors.ensemble import (
     load_ensemble,
     parse_ensemble,
 )
-from faceproof.detectors.spec import Aggregate, Margin, Method, VerdictRule
+from faceproof.detectors.spec import Aggregate, BandPoint, Margin, Method, QualityBands, VerdictRule
 from faceproof.errors import NetworkError, SpecError, UnknownDetectorError, WeightsError
 from faceproof.results import Reason, Verdict
 from faceproof.runtime import FakeNetwork
@@ -185,6 +185,26 @@ def test_a_majority_votes_with_each_members_own_threshold(bright: Detector, clip
     third = named(bright, "third", verdict=VerdictRule(threshold=0.99))
     report = faceproof.scan(clip_mp4, detector=joint(bright, careful, third, method="majority_voting"), frames="4")
     assert report.score == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("file", ["worst_track", "members"])
+def test_bands_by_quality_are_the_ensembles_own(bright: Detector, clip_mp4: Path, file: str) -> None:
+    points = (BandPoint(at=8, low=0.4, high=0.5), BandPoint(at=4, low=0.0, high=1.0))
+    bands = QualityBands(false_alarms=0.01, misses=0.1, faces=points)
+    rule = VerdictRule(threshold=0.5, band=(0.4, 0.5), quality=bands)
+    careful = joint(bright, named(bright, "twin"), verdict=rule, file=file)
+    few, many = (faceproof.scan(clip_mp4, detector=careful, frames=count) for count in ("4", "8"))
+    assert many.score == pytest.approx(few.score, abs=0.05)
+    assert (few.verdict, few.reason) == (Verdict.INCONCLUSIVE, Reason.INSIDE_BAND)
+    assert few.band is not None
+    assert few.band.widened_by == {"faces": 4}
+    assert many.verdict is Verdict.FAKE
+    assert many.tracks[0].band == many.band
+    assert many.band is not None
+    assert not many.band.widened_by
+    # A member is judged by its own rule, which has no such table.
+    assert few.ensemble is not None
+    assert few.ensemble.members[0].verdict is Verdict.FAKE
 
 
 def test_augmentation_is_an_ensemble_of_one(home: Path, astronaut_png: Path) -> None:

@@ -6,8 +6,17 @@ from pathlib import Path
 import pytest
 
 from faceproof.detectors.detector import Detector
-from faceproof.detectors.spec import Aggregate, DetectorSpec, Method, VerdictRule, parse_spec
-from faceproof.judge import JudgedFace, JudgedFrame, make_report, shown_path
+from faceproof.detectors.spec import (
+    Aggregate,
+    BandPoint,
+    Calibration,
+    DetectorSpec,
+    Method,
+    QualityBands,
+    VerdictRule,
+    parse_spec,
+)
+from faceproof.judge import JudgedFace, JudgedFrame, judge_again, make_report, shown_path
 from faceproof.media import MediaInfo
 from faceproof.results import Reason, Report, Verdict
 from faceproof.runtime import FakeNetwork
@@ -152,3 +161,80 @@ def test_paths_that_are_not_text_are_shown_as_text() -> None:
     shown = shown_path(b"caf\xe9 clip.mp4".decode("utf-8", "surrogateescape"))
     assert shown == "caf\\xe9 clip.mp4"
     shown.encode("utf-8")
+
+
+SIZES = QualityBands(
+    false_alarms=0.01,
+    misses=0.2,
+    face_side=(BandPoint(at=160, low=0.4, high=0.6), BandPoint(at=40, low=0.2, high=0.9)),
+)
+
+
+def test_a_small_face_needs_more_than_a_large_one_and_the_report_says_so() -> None:
+    rule = spec(band=(0.4, 0.6), quality=SIZES)
+    large, small = (report(frames([face(1, 0.8, side=side)]), rule) for side in (200, 40))
+    assert (large.verdict, large.note) == (Verdict.FAKE, None)
+    assert large.band is not None
+    assert (large.band.low, large.band.high, large.band.widened_by) == (0.4, 0.6, {})
+    assert (small.verdict, small.reason) == (Verdict.INCONCLUSIVE, Reason.INSIDE_BAND)
+    assert small.band == small.tracks[0].band
+    assert small.band is not None
+    assert small.band.widened_by == {"face_side": 40}
+    assert small.detector.band == (0.4, 0.6)
+    assert small.note is not None
+    assert "between 0.20 and 0.90" in small.note
+    assert "because the face is only 40 pixels wide" in small.note
+
+
+def test_a_doubtful_small_face_does_not_hide_a_clear_large_one() -> None:
+    result = report(frames([face(1, 0.8, side=200), face(2, 0.85, side=40)]), spec(band=(0.4, 0.6), quality=SIZES))
+    assert [track.verdict for track in result.tracks] == [Verdict.FAKE, Verdict.INCONCLUSIVE]
+    assert result.verdict is Verdict.FAKE
+    # Files are ranked by their highest score, whatever the bands.
+    assert result.score == pytest.approx(0.85)
+    assert result.band == result.tracks[0].band
+
+
+def test_a_few_faces_and_strong_compression_widen_the_band_of_a_video() -> None:
+    axes = {"faces": (BandPoint(at=8, low=0.4, high=0.6), BandPoint(at=1, low=0.3, high=0.75))}
+    rule = spec(band=(0.4, 0.6), quality=QualityBands(false_alarms=0.01, misses=0.2, **axes))
+    one, eight = (report(frames(*[[face(1, 0.7)]] * count), rule) for count in (1, 8))
+    assert (one.verdict, eight.verdict) == (Verdict.INCONCLUSIVE, Verdict.FAKE)
+    squeezed = {"bits_per_pixel": (BandPoint(at=1, low=0.4, high=0.6), BandPoint(at=0.01, low=0.3, high=0.75))}
+    rule = spec(band=(0.4, 0.6), quality=QualityBands(false_alarms=0.01, misses=0.2, **squeezed))
+    # INFO holds a tenth of a bit per pixel.
+    result = report(frames([face(1, 0.65)]), rule)
+    assert result.band is not None
+    assert result.band.widened_by["bits_per_pixel"] == pytest.approx(1_000_000 / (640 * 480) / (30000 / 1001))
+    assert result.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_rule_over_all_faces_is_widened_by_the_most_prominent_person() -> None:
+    pooled = spec(band=(0.4, 0.6), quality=SIZES).model_copy(
+        update={"aggregate": Aggregate(file=Method(method="mean"))}
+    )
+    result = report(frames([face(1, 0.8, side=200), face(2, 0.8, side=40)]), pooled)
+    assert (result.verdict, result.band.widened_by if result.band else None) == (Verdict.FAKE, {})
+
+
+def test_without_the_table_nothing_is_said_of_it() -> None:
+    result = report(frames([face(1, 0.8, side=40)]), spec(band=(0.4, 0.6)))
+    assert result.band is None
+    assert result.tracks[0].band is None
+
+
+def test_judged_again_by_the_same_record_a_report_is_the_same() -> None:
+    judged = frames([face(1, 0.1), face(2, 0.9)], [face(1, 0.2)], [face(2, 0.8, side=30)], [])
+    judged.insert(2, JudgedFrame(15, 0.5, 10, [face(1, 0.6)]))
+    for rule in (spec(), spec(band=(0.4, 0.6), quality=SIZES), spec(min_side=50, no_face="half")):
+        first = report(judged, rule)
+        assert judge_again(first, rule) == first
+        assert judge_again(Report.model_validate_json(first.model_dump_json()), rule) == first
+
+
+def test_judged_again_by_another_record_a_report_is_what_that_one_would_have_given() -> None:
+    judged = frames([face(1, 0.3), face(2, 0.7)], [face(1, 0.2)], [face(2, 0.8)])
+    other = spec(band=(0.1, 0.9), frame_threshold=0.75).model_copy(
+        update={"calibration": Calibration(method="temperature", a=2.0)}
+    )
+    assert judge_again(report(judged), other) == report(judged, other)

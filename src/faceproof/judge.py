@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from faceproof import __version__, wording
 from faceproof.detectors.aggregate import FaceTable, aggregate
 from faceproof.detectors.calibration import calibrate
 from faceproof.detectors.detector import Detector
-from faceproof.detectors.spec import DetectorSpec
-from faceproof.detectors.verdict import Opinion, band_of, judge_nothing, judge_score, unqualified
+from faceproof.detectors.quality import Quality, band_of, bits_per_pixel
+from faceproof.detectors.spec import DetectorSpec, VerdictRule, spec_sha256
+from faceproof.detectors.verdict import Opinion, judge_nothing, judge_score, unqualified
+from faceproof.errors import OptionError
 from faceproof.media import MediaInfo
 from faceproof.results import (
     Box,
@@ -46,6 +49,24 @@ class JudgedFace:
     p: float = float("nan")
     votes: tuple[float, ...] = ()
 
+    @classmethod
+    def of(cls, told: FaceScore) -> JudgedFace:
+        """The face that a report tells of."""
+        facts = (told.box, told.track, told.detection_score, told.side, told.sharpness, told.fallback)
+        return cls(*facts, p=told.p_fake)
+
+    def told(self) -> FaceScore:
+        """The face as a report tells of it."""
+        return FaceScore(
+            box=self.box,
+            track=self.track,
+            p_fake=self.p,
+            detection_score=self.detection_score,
+            side=self.side,
+            sharpness=self.sharpness,
+            fallback=self.fallback,
+        )
+
 
 @dataclass(slots=True)
 class JudgedFrame:
@@ -65,8 +86,15 @@ def face_table(frames: Iterable[JudgedFrame]) -> FaceTable:
     return table.pooled(cells) if cells else table
 
 
-def judge_tracks(frames: Sequence[JudgedFrame], table: FaceTable, spec: DetectorSpec) -> list[TrackScore]:
-    """One entry per person, in order of number."""
+def compression(media: MediaFacts) -> float:
+    """Bits per pixel of a video, by which bands may widen; NaN for a picture, whose formats spend them otherwise."""
+    return bits_per_pixel(media) if media.kind == "video" else float("nan")
+
+
+def judge_tracks(
+    frames: Sequence[JudgedFrame], table: FaceTable, spec: DetectorSpec, bits: float = float("nan")
+) -> list[TrackScore]:
+    """One entry per person, in order of number; ``bits`` is the file's :func:`compression`."""
     seen: dict[int, list[tuple[JudgedFrame, JudgedFace]]] = defaultdict(list)
     for frame in frames:
         for face in frame.faces:
@@ -79,8 +107,9 @@ def judge_tracks(frames: Sequence[JudgedFrame], table: FaceTable, spec: Detector
         sharpness = float(np.median([face.sharpness for _, face in faces]))
         reason = unqualified(len(faces), side, sharpness, spec.verdict, frames=len(frames))
         if reason is None:
-            raw = aggregate(table.where(table.track == number), spec.aggregate.track)
-            opinion = judge_score(calibrate(raw, spec.calibration), spec.verdict)
+            rows = table.where(table.track == number)
+            score = calibrate(aggregate(rows, spec.aggregate.track), spec.calibration)
+            opinion = judge_score(score, spec.verdict, Quality(side, sharpness, bits, len(rows)))
         else:
             opinion = Opinion(Verdict.NOT_ASSESSED, None, reason)
         best_frame, best_face = _most_telling(faces, opinion)
@@ -99,6 +128,7 @@ def judge_tracks(frames: Sequence[JudgedFrame], table: FaceTable, spec: Detector
                 median_side=side,
                 median_sharpness=sharpness,
                 suspicious=_suspicious_spans(faces, times, spec.verdict.frame_threshold),
+                band=opinion.band,
             )
         )
     return tracks
@@ -134,17 +164,48 @@ def _suspicious_spans(
     ]
 
 
-def judge_file(tracks: Sequence[TrackScore], table: FaceTable, spec: DetectorSpec) -> Opinion:
+_GRAVITY = (Verdict.NOT_ASSESSED, Verdict.REAL, Verdict.INCONCLUSIVE, Verdict.FAKE)
+
+
+def deciding_person(qualified: Sequence[TrackScore], rule: VerdictRule) -> TrackScore:
+    """Whose verdict is the file's: the highest score. Where bands depend on quality the gravest verdict comes first,
+    so that a doubtful small face never hides a clear large one."""
+    if rule.quality is None:
+        return max(qualified, key=lambda track: track.score or 0.0)
+    return max(qualified, key=lambda track: (_GRAVITY.index(track.verdict), track.score or 0.0))
+
+
+def highest_score(qualified: Iterable[TrackScore]) -> float:
+    """The score of the most suspicious person, whatever their verdict: no band changes how files are ranked."""
+    return max(track.score for track in qualified if track.score is not None)
+
+
+def quality_of(tracks: Sequence[TrackScore], bits: float, faces: int) -> Quality:
+    """Quality of a file whose ``faces`` are judged together: that of its most prominent person."""
+    main = max(tracks, key=prominence, default=None)
+    side, sharpness = (float("nan"),) * 2 if main is None else (main.median_side, main.median_sharpness)
+    return Quality(side, sharpness, bits, faces)
+
+
+def prominence(track: TrackScore) -> float:
+    """How much there is of a person: faces times their size."""
+    return track.faces * track.median_side
+
+
+def judge_file(
+    tracks: Sequence[TrackScore], table: FaceTable, spec: DetectorSpec, bits: float = float("nan")
+) -> Opinion:
     """The file's outcome: its worst qualified person, or the published rule over the whole table."""
     qualified = [track for track in tracks if track.score is not None]
     if not qualified:
-        largest_first = sorted(tracks, key=lambda track: -track.faces * track.median_side)
+        largest_first = sorted(tracks, key=lambda track: -prominence(track))
         return judge_nothing([track.reason or Reason.TOO_FEW_FACES for track in largest_first], spec.verdict)
     if spec.aggregate.file.method == "worst_track":
-        return judge_score(max(track.score for track in qualified if track.score is not None), spec.verdict)
-    numbers = np.asarray([track.id for track in qualified])
-    raw = aggregate(table.where(np.isin(table.track, numbers)), spec.aggregate.file)
-    return judge_score(calibrate(raw, spec.calibration), spec.verdict)
+        decided = deciding_person(qualified, spec.verdict)
+        return Opinion(decided.verdict, highest_score(qualified), decided.reason, decided.band)
+    rows = table.where(np.isin(table.track, np.asarray([track.id for track in qualified])))
+    score = calibrate(aggregate(rows, spec.aggregate.file), spec.calibration)
+    return judge_score(score, spec.verdict, quality_of(qualified, bits, len(rows)))
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
@@ -170,18 +231,37 @@ def media_facts(info: MediaInfo) -> MediaFacts:
 
 
 def detector_facts(detector: Detector) -> DetectorFacts:
-    spec = detector.spec
+    network = detector.network
+    return _detector_facts(detector.spec, detector.spec_sha256, network.runtime, network.precision)
+
+
+def _detector_facts(spec: DetectorSpec, sha256: str, runtime: str, precision: str) -> DetectorFacts:
     return DetectorFacts(
         name=spec.name,
         version=spec.version,
         weights_sha256=spec.weights.sha256 or "",
-        spec_sha256=detector.spec_sha256,
-        runtime=detector.network.runtime,
-        precision=detector.network.precision,
+        spec_sha256=sha256,
+        runtime=runtime,
+        precision=precision,
         calibrated=spec.calibration.method != "none",
         threshold=spec.verdict.threshold,
         band=band_of(spec.verdict),
     )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Everyone's verdict, the file's, and how an ensemble came to them."""
+
+    tracks: Sequence[TrackScore]
+    opinion: Opinion
+    ensemble: EnsembleFacts | None = None
+
+
+def _judge(frames: Sequence[JudgedFrame], spec: DetectorSpec, bits: float) -> Judgement:
+    table = face_table(frames)
+    tracks = judge_tracks(frames, table, spec, bits)
+    return Judgement(tracks, judge_file(tracks, table, spec, bits))
 
 
 def make_report(
@@ -193,46 +273,83 @@ def make_report(
     processing_time: float,
     timings: dict[str, float],
     notes: Sequence[str] = (),
-    judged: tuple[Sequence[TrackScore], Opinion, EnsembleFacts] | None = None,
+    judged: Judgement | None = None,
 ) -> Report:
     """Judge ``frames`` (in time order, every face scored) and write the report; ``judged`` is what an ensemble's
     members came to."""
-    spec = detector.spec
-    ensemble: EnsembleFacts | None = None
-    tracks: Sequence[TrackScore]
-    if judged is None:
-        table = face_table(frames)
-        tracks = judge_tracks(frames, table, spec)
-        opinion = judge_file(tracks, table, spec)
-    else:
-        tracks, opinion, ensemble = judged
+    media = media_facts(info)
+    return _report(
+        frames,
+        detector.spec,
+        judged or _judge(frames, detector.spec, compression(media)),
+        notes,
+        media=media,
+        detector=detector_facts(detector),
+        frames_failed=frames_failed,
+        processing_time=processing_time,
+        timings=timings,
+    )
+
+
+def judge_again(report: Report, spec: DetectorSpec) -> Report:
+    """The report that ``spec`` would have given: the same faces and scores under its aggregation, calibration and bands.
+
+    ``spec`` must score faces as the report's detector did (:func:`faceproof.detectors.spec.scoring_sha256`). What the scan
+    itself noted is not told again. Raises :class:`OptionError` for a report of an ensemble, whose members'
+    opinions of each face it does not hold.
+    """
+    if report.ensemble is not None:
+        raise OptionError("a report of an ensemble cannot be judged again", remedy="Scan the file again.")
+    frames = [
+        JudgedFrame(
+            told.index,
+            told.time,
+            told.index if told.called_by is None else told.called_by,
+            [JudgedFace.of(face) for face in told.faces],
+        )
+        for told in report.frame_predictions
+    ]
+    ran = report.detector
+    return _report(
+        frames,
+        spec,
+        _judge(frames, spec, compression(report.media)),
+        (),
+        media=report.media,
+        detector=_detector_facts(spec, spec_sha256(spec), ran.runtime, ran.precision),
+        frames_failed=report.frames_failed,
+        processing_time=report.processing_time,
+        timings=report.timings,
+    )
+
+
+def _report(
+    frames: Sequence[JudgedFrame], spec: DetectorSpec, judged: Judgement, notes: Sequence[str], **facts: Any
+) -> Report:
+    tracks, opinion = judged.tracks, judged.opinion
     threshold = spec.verdict.frame_threshold
     frame_scores = [_frame_score(frame, threshold) for frame in frames]
     every_p = [face.p for frame in frames for face in frame.faces]
-    average = float(np.mean(every_p)) if every_p else None
     return Report(
         faceproof_version=__version__,
-        media=media_facts(info),
         verdict=opinion.verdict,
         reason=opinion.reason,
         prediction=opinion.prediction,
         score=opinion.score,
         confidence=opinion.confidence,
+        band=opinion.band,
         frames_analyzed=len(frames),
-        frames_failed=frames_failed,
         frame_predictions=frame_scores,
         tracks=list(tracks),
-        ensemble=ensemble,
+        ensemble=judged.ensemble,
         metrics=Metrics(
             total_faces_detected=sum(not face.fallback for frame in frames for face in frame.faces),
-            average_face_score=average,
+            average_face_score=float(np.mean(every_p)) if every_p else None,
             suspicious_frames_count=sum(f.score is not None and f.score > threshold for f in frame_scores),
             final_average_score=opinion.score,
         ),
-        detector=detector_facts(detector),
-        processing_time=processing_time,
-        timings=timings,
-        note=_note(tracks, opinion, frames, frames_failed, [*notes, *_judged_instead(frames, spec)]),
+        note=_note(tracks, opinion, frames, facts["frames_failed"], [*notes, *_judged_instead(frames, spec)]),
+        **facts,
     )
 
 
@@ -243,18 +360,8 @@ def _frame_score(frame: JudgedFrame, threshold: float) -> FrameScore:
         time=frame.time,
         score=score,
         prediction=None if score is None else "FAKE" if score > threshold else "REAL",
-        faces=[
-            FaceScore(
-                box=face.box,
-                track=face.track,
-                p_fake=face.p,
-                detection_score=face.detection_score,
-                side=face.side,
-                sharpness=face.sharpness,
-                fallback=face.fallback,
-            )
-            for face in frame.faces
-        ],
+        faces=[face.told() for face in frame.faces],
+        called_by=None if frame.cell == frame.index else frame.cell,
     )
 
 
@@ -280,6 +387,8 @@ def _note(
     if unjudged and opinion.score is not None:
         reasons = sorted({wording.REASONS[track.reason] for track in unjudged if track.reason})
         parts.append(f"{len(unjudged)} of {len(tracks)} people not judged: {'; '.join(reasons)}.")
+    if opinion.band is not None and opinion.band.widened_by:
+        parts.append(wording.wider_band(opinion.band))
     if opinion.reason is Reason.NO_FACE and opinion.score is not None:
         parts.append("No face was found; the score is this detector's published answer to that, not a measurement.")
     if frames_failed:

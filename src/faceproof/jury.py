@@ -11,9 +11,21 @@ import numpy as np
 from faceproof.detectors.calibration import calibrate
 from faceproof.detectors.ensemble import Ensemble, Voice
 from faceproof.detectors.fusion import uncertainty
+from faceproof.detectors.quality import Quality
 from faceproof.detectors.verdict import Opinion, judge_nothing, judge_score
 from faceproof.errors import NetworkError
-from faceproof.judge import JudgedFrame, face_table, judge_file, judge_tracks
+from faceproof.judge import (
+    JudgedFrame,
+    Judgement,
+    compression,
+    deciding_person,
+    face_table,
+    highest_score,
+    judge_file,
+    judge_tracks,
+    media_facts,
+    quality_of,
+)
 from faceproof.media import MediaInfo
 from faceproof.results import EnsembleFacts, MemberScore, Reason, TrackScore, Uncertainty, Verdict
 
@@ -30,14 +42,15 @@ class _Judged:
 
 def judge_jointly(
     info: MediaInfo, frames: Sequence[JudgedFrame], ensemble: Ensemble, failed: Mapping[str, str]
-) -> tuple[list[TrackScore], Opinion, EnsembleFacts]:
+) -> Judgement:
     """Every person's and the file's verdict, and what each member said. ``frames`` hold the members' votes.
 
     A member that ``failed`` at any face is left out of the whole file. Raises :class:`NetworkError` when fewer members
     than the ensemble needs could work.
     """
     spec = ensemble.ensemble
-    judged = [_judge_alone(info, frames, ensemble, place, failed) for place in range(len(ensemble.voices))]
+    bits = compression(media_facts(info))
+    judged = [_judge_alone(info, frames, ensemble, place, failed, bits) for place in range(len(ensemble.voices))]
     out = np.asarray([one.error is not None for one in judged])
     working = int((~out).sum())
     if working < spec.min_members or not ensemble.weights[~out].sum() > 0:
@@ -50,39 +63,47 @@ def judge_jointly(
         # Faces that were scored before a member failed still hold its votes.
         for face in (face for frame in frames for face in frame.faces):
             face.p = ensemble.fuse_votes(np.where(out, np.nan, face.votes))
+    table = face_table(frames)
     tracks, opinions = [], {}
-    for track in judge_tracks(frames, face_table(frames), ensemble.spec):
+    for track in judge_tracks(frames, table, ensemble.spec, bits):
         if track.score is not None:
             alone = [one.tracks.get(track.id) for one in judged]
-            joint = _fuse(ensemble, alone)
+            faces = int((table.track == track.id).sum())
+            joint = _fuse(ensemble, alone, Quality(track.median_side, track.median_sharpness, bits, faces))
             if joint is None:
                 reasons = Counter(one.reason for one in alone if one is not None and one.reason is not None)
                 silent = reasons.most_common(1)[0][0] if reasons else Reason.TOO_FEW_FACES
                 opinion = Opinion(Verdict.NOT_ASSESSED, None, silent)
             else:
                 opinion, opinions[track.id] = joint
-            update = {"score": opinion.score, "verdict": opinion.verdict, "reason": opinion.reason}
+            update = {name: getattr(opinion, name) for name in ("score", "verdict", "reason", "band")}
             track = track.model_copy(update=update)
         tracks.append(track)
     qualified = [track for track in tracks if track.score is not None]
     spread: Uncertainty | None = None
     if spec.file == "members":
-        own = _fuse(ensemble, [one.opinion for one in judged])
+        own = _fuse(ensemble, [one.opinion for one in judged], quality_of(tracks, bits, len(table)))
         if own is None:
             file = _nothing(judged, tracks, ensemble)
         else:
             file, spread = own
     elif qualified:
-        worst = max(qualified, key=lambda track: track.score or 0.0)
-        file, spread = Opinion(worst.verdict, worst.score, worst.reason), opinions[worst.id]
+        worst = deciding_person(qualified, spec.verdict)
+        file = Opinion(worst.verdict, highest_score(qualified), worst.reason, worst.band)
+        spread = opinions[worst.id]
     else:
         file = _nothing(judged, tracks, ensemble)
     facts = EnsembleFacts(method=str(spec.method), members=[*_facts(judged), *_absent(ensemble)], uncertainty=spread)
-    return tracks, file, facts
+    return Judgement(tracks, file, facts)
 
 
 def _judge_alone(
-    info: MediaInfo, frames: Sequence[JudgedFrame], ensemble: Ensemble, place: int, failed: Mapping[str, str]
+    info: MediaInfo,
+    frames: Sequence[JudgedFrame],
+    ensemble: Ensemble,
+    place: int,
+    failed: Mapping[str, str],
+    bits: float,
 ) -> _Judged:
     voice = ensemble.voices[place]
     if voice.name in failed:
@@ -92,14 +113,16 @@ def _judge_alone(
         return _Judged(voice, {}, Opinion(Verdict.NOT_ASSESSED, None), f"it was not made for {info.kind}s")
     seen = [replace(frame, faces=[replace(face, p=face.votes[place]) for face in frame.faces]) for frame in frames]
     table = face_table(seen)
-    tracks = judge_tracks(seen, table, own)
+    tracks = judge_tracks(seen, table, own, bits)
     # A published answer to "no face" is not a member's opinion.
-    opinion = judge_file(tracks, table, own) if tracks else Opinion(Verdict.NOT_ASSESSED, None, Reason.NO_FACE)
+    opinion = judge_file(tracks, table, own, bits) if tracks else Opinion(Verdict.NOT_ASSESSED, None, Reason.NO_FACE)
     return _Judged(voice, {track.id: track for track in tracks}, opinion)
 
 
-def _fuse(ensemble: Ensemble, opinions: Sequence[TrackScore | Opinion | None]) -> tuple[Opinion, Uncertainty] | None:
-    """The joint opinion of the members that have one; None when too few do."""
+def _fuse(
+    ensemble: Ensemble, opinions: Sequence[TrackScore | Opinion | None], quality: Quality
+) -> tuple[Opinion, Uncertainty] | None:
+    """The joint opinion of the members that have one, by the ensemble's band for that ``quality``; None when too few do."""
     p = np.asarray([np.nan if one is None or one.score is None else one.score for one in opinions])
     heard = np.isfinite(p)
     spec = ensemble.ensemble
@@ -116,7 +139,7 @@ def _fuse(ensemble: Ensemble, opinions: Sequence[TrackScore | Opinion | None]) -
     tie = spec.method == "majority_voting" and spread.disagreement == 0.5
     if tie or (spec.max_disagreement is not None and spread.disagreement > spec.max_disagreement):
         return Opinion(Verdict.INCONCLUSIVE, score, Reason.MEMBERS_DISAGREE), spread
-    return judge_score(score, spec.verdict), spread
+    return judge_score(score, spec.verdict, quality), spread
 
 
 def _nothing(judged: Sequence[_Judged], tracks: Sequence[TrackScore], ensemble: Ensemble) -> Opinion:

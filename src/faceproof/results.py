@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+QualityAxis = Literal["face_side", "sharpness", "bits_per_pixel", "faces"]
 Box = tuple[float, float, float, float]
 
 
@@ -73,13 +74,15 @@ class FaceScore(_Model):
 
 
 class FrameScore(_Model):
-    """One sampled frame; ``score`` is the highest of its faces, null when it has none."""
+    """One sampled frame; ``score`` is the highest of its faces, null when it has none. ``called_by`` is the index of
+    the suspicious frame that this one was looked at for, null in a first look."""
 
     index: int
     time: float
     score: Probability | None
     prediction: Literal["FAKE", "REAL"] | None
     faces: list[FaceScore] = Field(default_factory=list)
+    called_by: int | None = None
 
 
 class Span(_Model):
@@ -89,9 +92,19 @@ class Span(_Model):
     end: float
 
 
+class AppliedBand(_Model):
+    """The scores between which there was no verdict here. ``widened_by`` names what made it wider than on good
+    material, with what was measured: ``face_side`` in pixels, ``sharpness`` as in ``FaceScore``, ``bits_per_pixel`` of the
+    file, or how few ``faces`` there were to average."""
+
+    low: Probability
+    high: Probability
+    widened_by: dict[QualityAxis, float] = Field(default_factory=dict)
+
+
 class TrackScore(_Model):
     """One person through one continuous appearance. ``faces`` counts the faces judged; ``suspicious`` lists
-    when the faces scored above the threshold."""
+    when the faces scored above the threshold. ``band`` is null unless the detector has bands by quality."""
 
     id: int
     start: float
@@ -106,6 +119,7 @@ class TrackScore(_Model):
     median_side: float
     median_sharpness: float
     suspicious: list[Span] = Field(default_factory=list)
+    band: AppliedBand | None = None
 
 
 class Metrics(_Model):
@@ -118,7 +132,7 @@ class Metrics(_Model):
 
 
 class DetectorFacts(_Model):
-    """Which detector spoke, exactly enough to repeat it."""
+    """Which detector spoke, exactly enough to repeat it. ``band`` is the one for good material."""
 
     name: str
     version: str
@@ -166,7 +180,8 @@ class EnsembleFacts(_Model):
 
 
 class Report(_Model):
-    """The answer for one file."""
+    """The answer for one file. ``score`` is that of its most suspicious person, or of the detector's rule over all faces;
+    ``band`` the one its verdict was given by, null unless the detector has bands by quality."""
 
     schema_version: Literal["1.0"] = SCHEMA_VERSION
     faceproof_version: str
@@ -176,6 +191,7 @@ class Report(_Model):
     prediction: Literal["FAKE", "REAL"] | None
     score: Probability | None
     confidence: Probability | None
+    band: AppliedBand | None = None
     frames_analyzed: int
     frames_failed: int
     frame_predictions: list[FrameScore]

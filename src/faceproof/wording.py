@@ -5,7 +5,9 @@ No word here claims more than a verdict carries: a score is evidence, not proof,
 
 from __future__ import annotations
 
-from faceproof.results import Reason, Report, TrackScore, Verdict
+from fractions import Fraction
+
+from faceproof.results import AppliedBand, QualityAxis, Reason, Report, TrackScore, Verdict
 
 HEADLINES = {
     Verdict.FAKE: "Signs of manipulation",
@@ -30,8 +32,15 @@ REASONS = {
     Reason.MEMBERS_DISAGREE: "the detectors asked disagree",
 }
 
+WIDER_BECAUSE: dict[QualityAxis, str] = {
+    "face_side": "the face is only {value:.0f} pixels wide",
+    "sharpness": "the face is blurred or strongly compressed",
+    "bits_per_pixel": "the video is strongly compressed",
+    "faces": "only {value:.0f} pictures of the face could be averaged",
+}
+
 REMEDIES = {
-    Reason.NO_FACE: "If there is one, try a larger or upright copy, or --faces thorough.",
+    Reason.NO_FACE: "If there is a face in it, a larger or upright copy may help.",
     Reason.FACES_TOO_SMALL: "A copy of higher resolution would help.",
     Reason.FACES_TOO_BLURRED: "A sharper or less compressed copy would help.",
     Reason.TOO_FEW_FACES: "More frames would help: --frames all.",
@@ -46,6 +55,50 @@ def clock(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, left = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+def span(start: float, end: float) -> str:
+    """0:02–0:06, or 0:02 when both ends read alike. The end is rounded: ten seconds of film end at 0:10, not at 0:09."""
+    first, last = clock(start), clock(max(start, round(end)))
+    return first if first == last else f"{first}–{last}"
+
+
+_CODECS = {
+    "h264": "H.264",
+    "hevc": "H.265",
+    "av1": "AV1",
+    "vp8": "VP8",
+    "vp9": "VP9",
+    "mpeg4": "MPEG-4",
+    "mpeg2video": "MPEG-2",
+    "mjpeg": "Motion JPEG",
+    "prores": "ProRes",
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WebP",
+    "tiff": "TIFF",
+    "bmp": "BMP",
+    "gif": "GIF",
+    "heif": "HEIF",
+    "avif": "AVIF",
+}
+
+
+def media_line(report: Report) -> str:
+    """1920×1080 · 29.97 fps · 10.0 s · H.264 3.1 Mbit/s"""
+    media = report.media
+    parts = [f"{media.width}×{media.height}"]
+    if media.fps:
+        parts.append(f"{float(Fraction(media.fps)):.2f}".rstrip("0").rstrip(".") + " fps")
+    if media.duration is not None:
+        parts.append(f"{media.duration:.1f} s" if media.duration < 60 else clock(media.duration))
+    codec = _CODECS.get(media.codec or "", media.codec or "")
+    if media.kind == "video" and media.bit_rate:
+        rate = media.bit_rate
+        codec += f" {rate / 1e6:.3g} Mbit/s" if rate >= 1e6 else f" {rate / 1e3:.3g} kbit/s"
+    if codec:
+        parts.append(codec.strip())
+    return " · ".join(parts)
 
 
 def person(track: TrackScore) -> str:
@@ -75,7 +128,7 @@ def second_line(report: Report) -> str:
 def track_line(track: TrackScore) -> str:
     """What was seen in one person, for the end of their line."""
     if track.verdict is Verdict.FAKE:
-        when = ", ".join(_span(s.start, s.end) for s in track.suspicious[:3])
+        when = ", ".join(span(s.start, s.end) for s in track.suspicious[:3])
         return f"signs of manipulation{f' {when}' if when and track.end > track.start else ''}"
     if track.verdict is Verdict.REAL:
         return "no sign of manipulation found"
@@ -84,9 +137,18 @@ def track_line(track: TrackScore) -> str:
     return f"not judged: {REASONS[track.reason]}" if track.reason else "not judged"
 
 
-def _span(start: float, end: float) -> str:
-    first, last = clock(start), clock(end)
-    return first if first == last else f"{first}–{last}"
+def wider_band(band: AppliedBand) -> str:
+    """Which scores give no verdict here, and what made the range wider than on good material."""
+    because = [
+        "there is only one picture of the face"
+        if (axis, value) == ("faces", 1)
+        else WIDER_BECAUSE[axis].format(value=value)
+        for axis, value in band.widened_by.items()
+    ]
+    return (
+        f"No verdict is given here for scores between {band.low:.2f} and {band.high:.2f}, a wider range than on good "
+        f"material, because {listed(because)}."
+    )
 
 
 def listed(words: list[str]) -> str:

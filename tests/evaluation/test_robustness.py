@@ -6,21 +6,22 @@ from dataclasses import replace
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from faceproof.batch import ScanOptions
 from faceproof.detectors.catalog import find_spec
 from faceproof.detectors.detector import Detector
-from faceproof.detectors.spec import VerdictRule
+from faceproof.detectors.quality import Quality, band_at
+from faceproof.detectors.spec import QualityBands, VerdictRule
 from faceproof.errors import OptionError
 from faceproof.evaluation import degradations
 from faceproof.evaluation.cache import ScoreCache
 from faceproof.evaluation.degradations import DEGRADATIONS, decode, encode_h264, encode_lossless
 from faceproof.evaluation.manifest import Manifest
-from faceproof.evaluation.quality import BandPoint, QualityBands, fit_quality_bands, judge_by_quality
+from faceproof.evaluation.quality import fit_quality_bands, widening
 from faceproof.evaluation.robustness import SAMPLED, UNTOUCHED, Sweep, cells_of, degrade, read_run, sweep
 from faceproof.evaluation.scores import ScoreTable
-from faceproof.results import Report, Verdict
-from faceproof.scanning import scan
 
 
 @pytest.fixture(scope="module")
@@ -165,33 +166,21 @@ def test_bands_widen_as_quality_falls_and_never_narrow(graded_sweep: Sweep) -> N
     assert [point.at for point in bands.face_side] == sorted((point.at for point in bands.face_side), reverse=True)
     # Blind at 24 px: no verdict at any score.
     assert (bands.face_side[-1].low, bands.face_side[-1].high) == (0, 1)
-    good = bands.at(face_side=160, bits_per_pixel=2.0**-3)
-    poor = bands.at(face_side=60, bits_per_pixel=2.0**-3)
-    squeezed = bands.at(face_side=160, bits_per_pixel=2.0**-6.5)
-    assert good is not None
-    assert poor is not None
-    assert squeezed is not None
-    assert poor[1] > good[1]
-    assert squeezed[1] > good[1]
-    assert bands.at(face_side=None, bits_per_pixel=float("nan")) is None
-
-
-def test_the_same_score_is_judged_by_its_own_quality(lit_set: Manifest, toy_loaded: Detector) -> None:
-    report = scan(lit_set.entries[1].path, detector=toy_loaded)
-    assert isinstance(report, Report)
-    assert report.score is not None
-    side = report.tracks[0].median_side
-    sure = QualityBands(false_alarms=0.05, face_side=(BandPoint(at=side, low=0.4, high=report.score - 0.01),))
-    unsure = QualityBands(
-        false_alarms=0.05,
-        face_side=(
-            BandPoint(at=side * 4, low=0.4, high=0.6),
-            BandPoint(at=side, low=0.3, high=min(report.score + 0.001, 1.0)),
-        ),
+    rule = VerdictRule(quality=bands)
+    good, poor, squeezed = (
+        band_at(rule, quality)
+        for quality in (Quality(160, 50, 2.0**-3, 6), Quality(60, 50, 2.0**-3, 6), Quality(160, 50, 2.0**-6.5, 6))
     )
-    rule = VerdictRule()
-    assert judge_by_quality(report, rule, sure).verdict is Verdict.FAKE
-    assert judge_by_quality(report, rule, unsure).verdict is Verdict.INCONCLUSIVE
-    assert judge_by_quality(report, rule, QualityBands(false_alarms=0.05)).verdict is Verdict.FAKE
-    refused = report.model_copy(update={"verdict": Verdict.NOT_ASSESSED, "score": None})
-    assert judge_by_quality(refused, rule, sure).verdict is Verdict.NOT_ASSESSED
+    assert poor.high > good.high
+    assert squeezed.high > good.high
+    assert band_at(rule, Quality()).low == band_at(rule, Quality()).high == 0.5
+
+
+@given(st.lists(st.tuples(st.floats(1, 500), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8))
+def test_whatever_was_measured_the_points_make_a_table_that_a_spec_takes(
+    measured: list[tuple[float, float, float]],
+) -> None:
+    rows = [(at, *sorted(ends)) for at, *ends in measured]
+    points = widening(rows)
+    QualityBands(false_alarms=0.01, misses=0.2, face_side=points)
+    assert all(any(p.at <= at and p.low <= low and p.high >= high for p in points) for at, low, high in rows)

@@ -31,6 +31,7 @@ from faceproof.detectors.spec import (
     Weights,
     _name_errors,
     _Table,
+    hashed_text,
     spec_sha256,
 )
 from faceproof.errors import FaceproofError, OptionError, SpecError, UnknownDetectorError, WeightsError
@@ -168,7 +169,7 @@ def fingerprint(name: str) -> str:
     spec = find_ensemble(name)
     if spec is None:
         return spec_sha256(catalog.find_spec(name).spec)
-    parts = [spec.model_dump_json(), *(spec_sha256(catalog.find_spec(m.detector).spec) for m in spec.members)]
+    parts = [hashed_text(spec), *(spec_sha256(catalog.find_spec(m.detector).spec) for m in spec.members)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -207,7 +208,7 @@ class Ensemble(Detector):
         lead = self.voices[0].detector
         self.network = lead.network
         self.spec_sha256 = hashlib.sha256(
-            "\n".join([spec.model_dump_json(), *(voice.detector.spec_sha256 for voice in self.voices)]).encode()
+            "\n".join([hashed_text(spec), *(voice.detector.spec_sha256 for voice in self.voices)]).encode()
         ).hexdigest()
         self.batch_size = max(voice.detector.batch_size for voice in self.voices)
         self.thresholds = np.asarray([voice.detector.spec.verdict.threshold for voice in self.voices])

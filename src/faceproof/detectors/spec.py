@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from faceproof.errors import SpecError
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
 Triple = tuple[float, float, float]
 
 
@@ -159,10 +161,67 @@ class Aggregate(_Table):
     file: Method = Method(method="worst_track")
 
 
+class BandPoint(_Table):
+    """The band at one measured quality, ``at``: pixels, squared grey levels, bits per pixel or faces."""
+
+    at: Annotated[float, Field(gt=0)]
+    low: Unit
+    high: Unit
+
+    @model_validator(mode="after")
+    def _low_is_below(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
+class QualityBands(_Table):
+    """Bands that widen as the material gets worse, along each axis best quality first: ``face_side`` (median longer side
+    of the person's face, pixels), ``sharpness`` (as in ``FaceScore``), ``bits_per_pixel`` (compressed, per frame; videos
+    only) and ``faces`` (how many of the person's were averaged). They only ever widen the rule's own band. Beyond the
+    measured ends the nearest point holds. ``false_alarms`` and ``misses`` are the rates they were fitted for."""
+
+    false_alarms: Rate
+    misses: Rate
+    face_side: tuple[BandPoint, ...] = ()
+    sharpness: tuple[BandPoint, ...] = ()
+    bits_per_pixel: tuple[BandPoint, ...] = ()
+    faces: tuple[BandPoint, ...] = ()
+
+    @model_validator(mode="after")
+    def _worse_is_never_narrower(self) -> Self:
+        axes = ("face_side", "sharpness", "bits_per_pixel", "faces")
+        if not any(getattr(self, axis) for axis in axes):
+            raise ValueError("name at least one axis")
+        for axis in axes:
+            for better, worse in pairwise(getattr(self, axis)):
+                if not worse.at < better.at:
+                    raise ValueError(f"{axis} must go from the best quality to the worst")
+                if worse.low > better.low or worse.high < better.high:
+                    raise ValueError(f"{axis} narrows from {better.at:g} to {worse.at:g}: worse may only widen")
+        return self
+
+
+class Fitted(_Table):
+    """Where a rule's numbers come from: ``command``, on ``data`` with the hash of its scores, ``reals`` and ``fakes``
+    independent people or source videos of each class; for at most ``false_alarms`` of genuine files called FAKE,
+    ``misses`` of forgeries called REAL, and ``frame_alarms`` of genuine faces above ``frame_threshold``."""
+
+    data: str
+    data_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    reals: Annotated[int, Field(ge=0)]
+    fakes: Annotated[int, Field(ge=0)]
+    false_alarms: Rate
+    misses: Rate
+    frame_alarms: Rate | None = None
+    command: str
+
+
 class VerdictRule(_Table):
     """From score to verdict. Scores inside ``band`` (lo < score < hi) are INCONCLUSIVE; otherwise FAKE above
-    ``threshold``. ``frame_threshold`` labels frames. A track qualifies with ``min_faces`` faces whose median side and
-    sharpness reach ``min_side`` and ``min_sharpness``. ``no_face`` keeps a published system's own answer, by name."""
+    ``threshold``. ``quality`` widens the band for worse material. ``frame_threshold`` labels frames. A track qualifies
+    with ``min_faces`` faces whose median side and sharpness reach ``min_side`` and ``min_sharpness``. ``no_face`` keeps a
+    published system's own answer, by name. ``fitted`` says where the numbers come from."""
 
     threshold: Unit = 0.5
     band: tuple[Unit, Unit] | None = None
@@ -171,6 +230,8 @@ class VerdictRule(_Table):
     min_side: Annotated[float, Field(ge=0)] = 0
     min_sharpness: Annotated[float, Field(ge=0)] = 0
     no_face: Literal["not_assessed", "real_0.99", "real_0.0", "half"] = "not_assessed"
+    quality: QualityBands | None = None
+    fitted: Fitted | None = None
 
     @model_validator(mode="after")
     def _band_holds_threshold(self) -> Self:
@@ -255,9 +316,32 @@ def read_spec(path: Path) -> DetectorSpec:
     return parse_spec(text, source=path.name)
 
 
+class _Judging(Protocol):
+    """A record with a verdict rule: a detector's or an ensemble's."""
+
+    @property
+    def verdict(self) -> VerdictRule: ...
+
+    def model_dump_json(self, *, exclude: Any = None) -> str: ...
+
+
+def hashed_text(spec: _Judging) -> str:
+    """The record as the text that is hashed. Tables that came later count only where they are used, so that what was
+    recorded of older records stays true."""
+    unused = {name for name in ("quality", "fitted") if getattr(spec.verdict, name) is None}
+    return spec.model_dump_json(exclude={"verdict": unused})
+
+
 def spec_sha256(spec: DetectorSpec) -> str:
-    """Hash of everything that decides a score, whatever the TOML's spacing or comments."""
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    """Hash of everything that decides a verdict, whatever the TOML's spacing or comments."""
+    return hashlib.sha256(hashed_text(spec).encode()).hexdigest()
+
+
+def scoring_sha256(spec: DetectorSpec) -> str:
+    """Hash of what decides the scores of single faces: frames, faces, input, output and weights. Calibration, bands and
+    aggregation are not in it: they judge scores that are there already."""
+    text = spec.model_dump_json(include={"frames", "faces", "input", "output"})
+    return hashlib.sha256(f"{text}\n{spec.weights.sha256}".encode()).hexdigest()
 
 
 def _name_errors(error: ValidationError) -> str:

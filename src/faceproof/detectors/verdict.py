@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from faceproof.detectors.quality import Quality, band_at, band_of
 from faceproof.detectors.spec import VerdictRule
-from faceproof.results import Reason, Verdict
+from faceproof.results import AppliedBand, Reason, Verdict
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """A verdict with what belongs to it. ``confidence`` is the probability of the verdict; only FAKE and REAL have one."""
+    """A verdict with what belongs to it. ``confidence`` is the probability of the verdict; only FAKE and REAL have one.
+    ``band`` is the one that was applied, where the rule has bands by quality."""
 
     verdict: Verdict
     score: float | None
     reason: Reason | None = None
+    band: AppliedBand | None = None
 
     @property
     def prediction(self) -> Literal["FAKE", "REAL"] | None:
@@ -31,18 +34,17 @@ class Opinion:
         return self.score if self.verdict is Verdict.FAKE else 1 - self.score
 
 
-def band_of(rule: VerdictRule) -> tuple[float, float]:
-    """The scores between which there is no verdict; of no width when the spec sets none."""
-    return rule.band or (rule.threshold, rule.threshold)
+def judge_score(score: float, rule: VerdictRule, quality: Quality | None = None) -> Opinion:
+    """FAKE above the band, REAL below, INCONCLUSIVE strictly inside. Without a band: FAKE above the threshold.
 
-
-def judge_score(score: float, rule: VerdictRule) -> Opinion:
-    """FAKE above the band, REAL below, INCONCLUSIVE strictly inside. Without a band: FAKE above the threshold."""
-    low, high = band_of(rule)
+    Where the rule has bands by quality, the one for material of this ``quality`` is applied.
+    """
+    applied = band_at(rule, quality or Quality()) if rule.quality is not None else None
+    low, high = band_of(rule) if applied is None else (applied.low, applied.high)
     if low < score < high:
-        return Opinion(Verdict.INCONCLUSIVE, score, Reason.INSIDE_BAND)
+        return Opinion(Verdict.INCONCLUSIVE, score, Reason.INSIDE_BAND, applied)
     is_fake = score > rule.threshold if low == high else score >= high
-    return Opinion(Verdict.FAKE if is_fake else Verdict.REAL, score)
+    return Opinion(Verdict.FAKE if is_fake else Verdict.REAL, score, None, applied)
 
 
 def unqualified(

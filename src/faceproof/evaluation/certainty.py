@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from faceproof.detectors.spec import QualityBands
 from faceproof.evaluation.document import Block, Bullets, Callout, Heading, Paragraph, Table
 from faceproof.evaluation.evaluation import Evaluation
 from faceproof.evaluation.limits import percent
 from faceproof.evaluation.promises import BandCheck
 from faceproof.evaluation.protocols import ProtocolResult
-from faceproof.evaluation.quality import QualityBands
 
 
 def certainty(evaluation: Evaluation) -> list[Block]:

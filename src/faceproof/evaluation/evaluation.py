@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from faceproof import __version__
+from faceproof.detectors.spec import QualityBands
 from faceproof.errors import EvaluationError
 from faceproof.evaluation import metrics
 from faceproof.evaluation.bootstrap import Estimate, measure_all
@@ -17,7 +18,6 @@ from faceproof.evaluation.calibrate import METHODS, CalibrationQuality, cross_ch
 from faceproof.evaluation.problems import Problem, ProblemLog
 from faceproof.evaluation.promises import BandCheck, check_band
 from faceproof.evaluation.protocols import ProtocolResult
-from faceproof.evaluation.quality import QualityBands
 from faceproof.evaluation.robustness import Curve
 from faceproof.evaluation.scores import FloatArray, IntArray, ScoreTable
 from faceproof.evaluation.slices import Slice, slice_all

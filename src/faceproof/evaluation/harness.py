@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from faceproof.batch import Outcome, ScanOptions, scan_many, scan_one
 from faceproof.detectors.detector import Detector
+from faceproof.detectors.quality import Quality, bits_per_pixel
 from faceproof.evaluation.cache import ScoreCache, media_sha256
 from faceproof.evaluation.manifest import Entry, Manifest
 from faceproof.evaluation.problems import ProblemLog
 from faceproof.evaluation.scores import ScoreTable
-from faceproof.results import FailedInput, Reason, Report, TrackScore
+from faceproof.judge import quality_of
+from faceproof.results import FailedInput, Reason, Report
 
 Progress = Callable[[int, int, Path], None]
 
@@ -104,37 +105,10 @@ def tabulate(manifest: Manifest, outcomes: Sequence[Outcome]) -> Judged:
     return Judged(videos.table(), tracks.table(), frames.table(), problems)
 
 
-@dataclass(frozen=True)
-class Quality:
-    """How good the material is: median longer side of the face in pixels, median sharpness, compressed bits per pixel."""
-
-    face_side: float = math.nan
-    sharpness: float = math.nan
-    bits_per_pixel: float = math.nan
-
-
 def measure_quality(report: Report) -> Quality:
     """Quality of the largest person of a report, and of its file."""
-    main = max(report.tracks, key=_prominence, default=None)
-    side, sharp = (main.median_side, main.median_sharpness) if main is not None else (math.nan, math.nan)
-    return Quality(side, sharp, bits_per_pixel(report))
-
-
-def _prominence(track: TrackScore) -> float:
-    return track.faces * track.median_side
-
-
-def bits_per_pixel(report: Report) -> float:
-    """Compressed bits per pixel of a picture, or per pixel and frame of a video; NaN when the container tells nothing.
-
-    A bit rate means little without the size and the frame rate it is spent on.
-    """
-    media = report.media
-    pixels = media.width * media.height
-    if media.kind == "image":
-        return media.size_bytes * 8 / pixels if media.size_bytes else math.nan
-    rate = float(Fraction(media.fps)) if media.fps else 0.0
-    return media.bit_rate / (pixels * rate) if media.bit_rate and rate else math.nan
+    largest = max((track.faces for track in report.tracks), default=0)
+    return quality_of(report.tracks, bits_per_pixel(report.media), largest)
 
 
 def answered_without_face(table: ScoreTable) -> int:

@@ -19,7 +19,7 @@ from faceproof.evaluation.harness import Judged, Progress, judge, tabulate
 from faceproof.evaluation.layouts import read_layout
 from faceproof.evaluation.manifest import Manifest, read_manifest
 from faceproof.evaluation.protocols import DEEPFAKEBENCH_FRAMES, deepfakebench
-from faceproof.evaluation.quality import AXES, fit_quality_bands
+from faceproof.evaluation.quality import SWEPT, fit_quality_bands
 from faceproof.evaluation.report import document
 from faceproof.evaluation.robustness import cells_of, sweep
 from faceproof.evaluation.scores import ALIASES, Aggregation, Scale, ScoreTable, read_scores, write_scores
@@ -167,7 +167,7 @@ def _add_robustness(
     found.robustness = swept.curves(
         threshold=settings.threshold, resamples=min(settings.resamples, 300), seed=settings.seed
     )
-    if settings.max_false_alarms is not None and any(cell[0] in AXES.values() for cell in cells):
+    if settings.max_false_alarms is not None and any(cell[0] in SWEPT.values() for cell in cells):
         found.quality_bands = fit_quality_bands(swept, max_false_alarms=settings.max_false_alarms)
 
 
