@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,27 @@ def as_json_lines(outcomes: Iterable[Outcome]) -> str:
     return "".join(outcome.model_dump_json() + "\n" for outcome in outcomes)
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A fresh name beside ``path`` to write to; renamed to it at the end, removed when anything goes wrong.
+
+    It keeps the ending, by which writers tell formats, and begins with a dot. A symbolic link stays one. Whoever fills the
+    file sees to it that it is on disk. Raises :class:`OutputError` when the disk, the folder or its permissions stand in
+    the way.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    fresh = target.with_name(f".{target.stem[:60]}.{os.getpid()}.new{target.suffix}")
+    try:
+        try:
+            yield fresh
+            fresh.replace(target)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is either the old one or the whole new one. Raises :class:`OutputError`.
 
@@ -97,20 +119,10 @@ def write_whole(path: Path, text: str) -> None:
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
         return
-    path = path.resolve() if path.is_symlink() else path
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        try:
-            with fresh.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    with whole_file(path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class Journal:

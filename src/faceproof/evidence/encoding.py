@@ -5,9 +5,7 @@ The file appears under its name only when it is whole.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 import av
 
 from faceproof.errors import NoVideoStreamError, OptionError, OutputError
+from faceproof.result_files import whole_file
 
 _CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 # Sound that a container takes as it is; everything else is encoded anew.
@@ -59,24 +58,6 @@ _SETTINGS = {
     "libx264": {"preset": "superfast", "crf": "20", "bf": "0"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "7", "crf": "32", "b": "0", "row-mt": "1"},
 }
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A fresh name beside ``path`` to write to; renamed to it at the end, removed when anything goes wrong.
-
-    Raises :class:`OutputError` when the disk, the folder or its permissions stand in the way.
-    """
-    fresh = path.with_name(f".{path.stem[:60]}.{os.getpid()}.new{path.suffix}")
-    try:
-        try:
-            yield fresh
-            fresh.replace(path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OutputError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 
 
 class VideoWriter:
