@@ -125,6 +125,22 @@ def second_line(report: Report) -> str:
     return text
 
 
+def when(report: Report) -> str:
+    """For FAKE, in whom and when: "Person 1 at 0:02–0:06." The longest suspicious span of each, most suspicious first."""
+    if report.verdict is not Verdict.FAKE or report.media.kind != "video":
+        return ""
+    named = []
+    accused = sorted((t for t in report.tracks if t.verdict is Verdict.FAKE), key=lambda track: -(track.score or 0.0))
+    for track in accused[:3]:
+        longest = max(track.suspicious, key=lambda part: part.end - part.start, default=None)
+        most = ", most of all " if len(track.suspicious) > 1 else " "
+        named.append(person(track) + (f"{most}at {span(longest.start, longest.end)}" if longest is not None else ""))
+    if len(accused) > 3:
+        named.append(f"{len(accused) - 3} more")
+    text = listed(named)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
 def track_line(track: TrackScore) -> str:
     """What was seen in one person, for the end of their line."""
     if track.verdict is Verdict.FAKE:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from rich.console import Console
 from rich.text import Text
@@ -47,7 +46,7 @@ def one_line(text: str) -> str:
 
 def print_report(console: Console, report: Report, *, hint: str | None = None) -> None:
     """One file: its facts, a line per person, the verdict and what it does not mean."""
-    console.print(Text.assemble((one_line(report.media.path), "bold"), "    ", facts(report)), soft_wrap=True)
+    console.print(Text.assemble((one_line(report.media.path), "bold"), "    ", wording.media_line(report)), soft_wrap=True)
     # Passers-by nobody could judge are counted in the note; they have lines only when there is nobody else.
     judged = [track for track in report.tracks if track.score is not None]
     for track in judged or report.tracks:
@@ -64,30 +63,16 @@ def print_report(console: Console, report: Report, *, hint: str | None = None) -
         console.print(Text(report.note, style="dim"), soft_wrap=True)
 
 
-def facts(report: Report) -> str:
-    """1920×1080 · 29.97 fps · 10.0 s · H.264 3.1 Mbit/s"""
-    media = report.media
-    parts = [f"{media.width}×{media.height}"]
-    if media.fps:
-        parts.append(f"{float(Fraction(media.fps)):.4g} fps")
-    if media.duration is not None:
-        parts.append(f"{media.duration:.1f} s")
-    codec = (media.codec or "").replace("h264", "H.264").replace("hevc", "H.265").replace("mpeg4", "MPEG-4")
-    if media.kind == "video" and media.bit_rate:
-        codec = f"{codec} {media.bit_rate / 1e6:.2g} Mbit/s".strip()
-    if codec:
-        parts.append(codec)
-    return " · ".join(parts)
-
-
 def _person_line(report: Report, track: TrackScore) -> Text:
     line = Text("  ")
     line.append(f"{wording.person(track):<10}")
     if report.media.kind == "video":
-        line.append(f"{wording.clock(track.start)}–{wording.clock(track.end)}".ljust(12))
+        line.append(wording.span(track.start, track.end).ljust(12))
     line.append(f"{track.faces:>3} {'face ' if track.faces == 1 else 'faces'}  ")
     if report.media.kind == "video":
-        line.append(curve(report, track.id), style=COLOURS[track.verdict])
+        # Whoever could not be judged has no score, in no picture either.
+        bars = " " * _CURVE_WIDTH if track.score is None else curve(report, track.id)
+        line.append(bars, style=COLOURS[track.verdict])
         line.append("  ")
     line.append("  –   " if track.score is None else f"{track.score:.2f}  ")
     line.append(wording.track_line(track), style=COLOURS[track.verdict])
