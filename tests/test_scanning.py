@@ -1,7 +1,9 @@
 """The main job, end to end on made media, with a detector that calls bright faces fake."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from faceproof.detectors.detector import Detector, load_detector
 from faceproof.detectors.spec import Faces, Frames
 from faceproof.errors import MediaError, OptionError, UnknownDetectorError
 from faceproof.events import EventName, ProgressEvent
+from faceproof.media import containers, videos
 from faceproof.results import Reason, Verdict
 from faceproof.scanning import SECOND_LOOK_FRAMES, SECOND_LOOK_MOMENTS, second_look_plan
 
@@ -184,3 +187,25 @@ def test_the_centre_is_judged_only_where_the_spec_asks_and_is_flagged(toy: Detec
     assert report.metrics.total_faces_detected == 0
     assert report.note is not None
     assert "centre of the frame" in report.note
+
+
+def test_one_thread_means_one_thread(toy: Detector, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are counted by cores: a decoder that takes them all would make two workers fight."""
+    contexts = []
+    opened = containers.video_stream
+
+    def noted(*arguments: Any) -> Any:
+        contexts.append(stream := opened(*arguments))
+        return stream
+
+    monkeypatch.setattr(videos, "video_stream", noted)
+    started: list[str] = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (started.append(self.name), start(self))[1])
+    faceproof.scan(clip_mp4, detector=toy, threads=1)
+    assert {stream.codec_context.thread_count for stream in contexts} == {1}
+    assert started == []
+    contexts.clear()
+    faceproof.scan(clip_mp4, detector=toy)
+    assert set(started) == {"faceproof-decode"}
+    assert min(stream.codec_context.thread_count for stream in contexts) > 1

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -63,6 +63,7 @@ def scan(
     on_event: called with every :class:`ProgressEvent`, in this thread.
     faces: ``thorough`` finds what the reference cascade finds; ``fast`` may miss small faces.
     limits: caps on pixels, duration and bytes.
+    threads: most cores to use, decoding included; all by default.
 
     Raises
     ------
@@ -71,6 +72,9 @@ def scan(
     :class:`OptionError` for a wrong option. An ANALYSIS_FAILED event precedes each of them.
     """
     started = time.perf_counter()
+    limits = limits or Limits()
+    if limits.threads is None:
+        limits = replace(limits, threads=threads)
     identity = media_id or ""
     name = detector.spec.name if isinstance(detector, Detector) else detector or ""
     try:
@@ -81,10 +85,10 @@ def scan(
         name = detector.spec.name
         with _Stopwatch() as watch:
             with watch("probe"):
-                info = probe(Path(os.fspath(path)), limits=limits or Limits())
+                info = probe(Path(os.fspath(path)), limits=limits)
             identity = media_id or info.sha256[:16]
             events = _Events(on_event, identity, user_id, name)
-            looking = _Scan(info, detector, faces, limits or Limits(), threads, events, watch)
+            looking = _Scan(info, detector, faces, limits, threads, events, watch)
             judged = looking.run(frames)
         joint = judge_jointly(info, judged, detector, looking.failed) if isinstance(detector, Ensemble) else None
         report = make_report(
@@ -259,9 +263,9 @@ class _Scan:
         return judged
 
     def _frames(self, sampling: str | Sequence[int], stats: DecodeStats) -> Iterator[Frame]:
-        """Decode in a thread of its own, a few frames ahead of the rest."""
+        """Decode in a thread of its own, a few frames ahead of the rest, unless there may be only one."""
         frames = read_frames(self.info, sampling, limits=self.limits, stats=stats)
-        return read_ahead(frames, depth=2, timed=lambda: self.watch("decode"))
+        return read_ahead(frames, depth=0 if self.threads == 1 else 2, timed=lambda: self.watch("decode"))
 
     def _planned(self, sampling: str | Sequence[int]) -> int | None:
         """How many frames the sampling will give, as far as the container tells."""

@@ -55,3 +55,12 @@ def test_no_thread_is_left_behind_when_the_consumer_stops() -> None:
     reading.close()
     assert closed.is_set()
     assert not [t for t in threading.enumerate() if t.name == "faceproof-decode"]
+
+
+def test_no_depth_is_no_thread() -> None:
+    def source() -> Iterator[Frame]:
+        for index in range(3):
+            assert threading.current_thread() is threading.main_thread()
+            yield number(index)
+
+    assert [frame.index for frame in read_ahead(source(), depth=0)] == [0, 1, 2]

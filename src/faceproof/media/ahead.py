@@ -13,10 +13,13 @@ from faceproof.media.facts import Frame
 def read_ahead(
     frames: Iterator[Frame], *, depth: int, timed: Callable[[], AbstractContextManager[None]] = nullcontext
 ) -> Iterator[Frame]:
-    """Yield what ``frames`` yields, produced by a thread at most ``depth`` frames ahead.
+    """Yield what ``frames`` yields, produced by a thread at most ``depth`` frames ahead; 0 is without a thread.
 
     An error in the thread is raised here. When the consumer stops early, the thread stops after its current frame.
     """
+    if depth == 0:
+        yield from _one_by_one(frames, timed)
+        return
     ready: queue.Queue[Frame | BaseException | None] = queue.Queue(maxsize=depth)
     stop = threading.Event()
 
@@ -54,3 +57,17 @@ def read_ahead(
     finally:
         stop.set()
         thread.join()
+
+
+def _one_by_one(frames: Iterator[Frame], timed: Callable[[], AbstractContextManager[None]]) -> Iterator[Frame]:
+    try:
+        while True:
+            with timed():
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+    finally:
+        close = getattr(frames, "close", None)
+        if close is not None:
+            close()

@@ -141,7 +141,8 @@ def video_stream(container: Any, path: Path, limits: Limits) -> Any:
     context.options = _decoder_options(limits)
     context.thread_type = "AUTO"
     # MPEG-4's frame threads now and then hand a damaged frame out before they have marked it as such.
-    context.thread_count = 1 if context.codec.name in _UNTHREADED else min(_MAX_THREADS, (os.cpu_count() or 1) + 1)
+    most = min(_MAX_THREADS, limits.threads or (os.cpu_count() or 1) + 1)
+    context.thread_count = 1 if context.codec.name in _UNTHREADED else most
     return stream
 
 

@@ -19,11 +19,13 @@ class Limits:
     max_pixels: of one frame or picture, width x height.
     max_duration: of a video, in seconds.
     max_bytes: of the file; None for no cap.
+    threads: that a decoder may use; None for as many as there are cores.
     """
 
     max_pixels: int = 100_000_000
     max_duration: float = 4 * 3600.0
     max_bytes: int | None = None
+    threads: int | None = None
 
     @property
     def max_frames(self) -> int:
