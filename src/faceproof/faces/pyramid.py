@@ -84,11 +84,16 @@ def plan(width: int, height: int, min_face: float, factor: float) -> Layout:
     pieces = [(index, left, span, level.height) for index, level in enumerate(levels) for left, span in _columns(level)]
     if not pieces:
         return Layout((), (), 0, 0, 0)
-    canvas_width = _round_up(max(span for _, _, span, _ in pieces), 64)
+    canvas_width = _round_up(max(span for _, _, span, _ in pieces), 16)
     tiles, used = _pack(pieces, canvas_width)
-    strip = max(_round_up(_STRIP_PIXELS // canvas_width, 32), 4 * WINDOW)
-    canvas_height = _round_up(used, 32) if used <= strip else used
-    return Layout(tuple(levels), tuple(tiles), canvas_width, canvas_height, min(strip, canvas_height))
+    highest = max(_round_up(_STRIP_PIXELS // canvas_width, 32), 4 * WINDOW)
+    if used <= highest:
+        canvas_height = _round_up(used, 32)
+        return Layout(tuple(levels), tuple(tiles), canvas_width, canvas_height, min(highest, canvas_height))
+    # The strips share the height evenly: one that moved up to end with the canvas would see most rows twice.
+    count = -(-(used - SHARED) // (highest - SHARED))
+    strip = _round_up(-(-(used - SHARED) // count) + SHARED, STEP)
+    return Layout(tuple(levels), tuple(tiles), canvas_width, used, strip)
 
 
 def paint(sums: AreaSums, layout: Layout) -> Floats:
