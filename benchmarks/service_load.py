@@ -62,7 +62,7 @@ class NoNetwork:
     def fingerprint(self, name: str) -> str:
         return spec_sha256(parse_spec(SPEC))
 
-    def load(self, name: str, *, threads: int | None) -> Detector:
+    def load(self, name: str, *, device: str, threads: int | None) -> Detector:
         return Detector(parse_spec(SPEC), FakeNetwork())
 
 

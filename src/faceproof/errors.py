@@ -22,7 +22,11 @@
     ├── EvaluationError            scores or labels that no metric can be computed from
     ├── EvidenceError              evidence cannot be written, or does not verify
     ├── OutputError                a result cannot be written where it was asked for
-    └── MissingExtraError          a feature's optional packages are not installed
+    ├── MissingExtraError          a feature's optional packages are not installed
+    └── of the service, beside its code:
+        ├── Problem                an answer of the REST API, with its status (service.problems)
+        ├── AddressError           an address that may not be called (service.outward)
+        └── TimeUsedUpError        a job used the processor time it may have (service.confinement)
 
 Each error carries ``code`` (stable, for machines) and ``remedy`` (what to do next, for people).
 """

@@ -20,7 +20,7 @@ from faceproof.batch import ScanOptions
 from faceproof.errors import MediaNotFoundError, OptionError
 from faceproof.media import Limits
 from faceproof.ops import fleet
-from faceproof.ops.fleet import Checkpoint, list_media, local_copy, scan_fleet
+from faceproof.ops.fleet import Checkpoint, Reading, list_media, local_copy, scan_fleet
 
 from ..servers import free_port
 from ..toy_detector import write_toy_detector
@@ -127,8 +127,6 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-# Seen to fail once under a loaded machine (one file without a verdict); test-slow runs it alone.
-@pytest.mark.slow
 def test_one_row_a_file_whoever_is_killed(home: Path, media: Path, redis_url: str, start: Start) -> None:
     (media / "kills.png").write_bytes((media / "00.png").read_bytes())
     out = home / "results.parquet"
@@ -210,6 +208,34 @@ def test_a_checkpoint_keeps_one_row_a_file(tmp_path: Path) -> None:
     assert other.run != first.run
     other.close(discard=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_given_up_for_dead_never_replaces_a_verdict(tmp_path: Path) -> None:
+    dead, judged = {"path": "a", "error": "reader_died"}, {"path": "a", "verdict": "REAL"}
+    for order in ((judged, dead), (dead, judged)):
+        checkpoint = Checkpoint(tmp_path / "r.csv", "settings")
+        for row in order:
+            checkpoint.add([row])
+        assert checkpoint.rows() == [judged]
+        checkpoint.close(discard=True)
+
+
+def test_a_slow_reader_is_not_a_dead_one(redis_url: str) -> None:
+    """A file whose lease runs out is delivered again; that alone must not count against it."""
+    import redis
+
+    with redis.Redis.from_url(redis_url) as base:
+        first, second = Reading(base, "file", lease=8), Reading(base, "file", lease=8)
+        assert first.begin()
+        time.sleep(first.silence + 1)  # longer than a dead one would be believed
+        assert not second.begin()
+        first.end()
+        assert second.begin()
+        second.end()
+        dead = Reading(base, "file", lease=8)
+        assert base.set("file", 1, px=300)  # one that fell silent
+        wait_for(dead.begin, seconds=10)
+        dead.end()
 
 
 def test_rows_are_written_as_csv_too(tmp_path: Path) -> None:

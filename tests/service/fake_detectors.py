@@ -77,5 +77,5 @@ class Fakes:
             raise UnknownDetectorError(f"no detector is called {name!r}")
         return spec_sha256(SPECS[name])
 
-    def load(self, name: str, *, threads: int | None) -> Detector:
+    def load(self, name: str, *, device: str, threads: int | None) -> Detector:
         return Detector(SPECS[name], FakeNetwork(_logit(name)))

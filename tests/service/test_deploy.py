@@ -60,6 +60,7 @@ def test_workers_scale_with_the_queue_and_find_their_accelerators() -> None:
     pod = rendered(worker={"gpu": {"enabled": True}})[("Deployment", "fp-worker")]["spec"]["template"]["spec"]
     assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert {"name": "FACEPROOF_DEVICE", "value": "cuda"} in pod["containers"][0]["env"]
 
 
 @pytest.mark.parametrize("name", ["fp-api", "fp-worker"])
@@ -108,6 +109,8 @@ def test_compose_names_services_that_exist_and_hold_no_secret() -> None:
     assert compose["networks"]["inside"]["internal"] is True
     assert services["api"]["volumes"] == services["worker"]["volumes"]
     assert services["api"]["read_only"] is True
+    assert services["worker"]["environment"].items() >= services["api"]["environment"].items()
+    assert services["worker"]["environment"]["FACEPROOF_DEVICE"] == "${FACEPROOF_DEVICE:-auto}"
     for name in ("FACEPROOF_SECRET", "POSTGRES_PASSWORD"):
         assert f"{name}:?" in (DEPLOY / "compose.yaml").read_text()
 

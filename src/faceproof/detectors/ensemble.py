@@ -204,7 +204,7 @@ class Ensemble(Detector):
                 remedy="Install their weights, or lower min_members.",
             )
         self.weights = check_weights([voice.member.weight for voice in self.voices])
-        self.spec = _as_detector(spec, self.voices)
+        self.spec = as_detector(spec, [voice.detector.spec for voice in self.voices])
         lead = self.voices[0].detector
         self.network = lead.network
         self.spec_sha256 = hashlib.sha256(
@@ -286,10 +286,12 @@ class Ensemble(Detector):
         raise OptionError("an ensemble has no logits of its own", remedy="Ask its members.")
 
 
-def _as_detector(spec: EnsembleSpec, voices: Sequence[Voice]) -> DetectorSpec:
-    """The ensemble as the rest of Faceproof sees a detector: the lead member's crop and input, the ensemble's rules."""
-    lead = voices[0].detector.spec
-    specs = [voice.detector.spec for voice in voices]
+def as_detector(spec: EnsembleSpec, specs: Sequence[DetectorSpec]) -> DetectorSpec:
+    """The ensemble as the rest of Faceproof sees a detector: the lead member's crop and input, the ensemble's rules.
+
+    ``specs`` are those of the members that can score, in order, at least one.
+    """
+    lead = specs[0]
     media = tuple(kind for kind in ("image", "video") if any(kind in one.media for one in specs))
     faces = (spec.faces or lead.faces).model_copy(update={"margin": lead.faces.margin})
     licence = Licence(

@@ -13,9 +13,10 @@ import os
 import socket
 import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,11 +31,13 @@ from faceproof.errors import (
     OutputError,
 )
 from faceproof.media import EXTENSIONS, Limits
+from faceproof.ops.task_queue import make_celery
 from faceproof.result_files import CSV_COLUMNS, csv_row
 from faceproof.results import FailedInput
 
 QUEUE, TASK = "faceproof-fleet", "faceproof.fleet.scan"
 ATTEMPTS = 3
+READER_DIED = "reader_died"
 COLUMNS = (*CSV_COLUMNS, "host", "seconds")
 _PIECE = 1 << 20
 
@@ -99,43 +102,67 @@ def local_copy(url: str, limits: Limits) -> Iterator[Path]:
 
 def make_app(broker: str, *, lease: float = 900.0) -> Any:
     """The Celery application of a fleet. ``lease``: seconds after which a file whose worker vanished is handed out again."""
-    try:
-        from celery import Celery  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        raise MissingExtraError.of("Scanning with a fleet", "ops") from None
-    app = Celery("faceproof-fleet", broker=broker)
-    app.conf.update(
-        task_serializer="json",
-        accept_content=["json"],
-        task_default_queue=QUEUE,
-        task_ignore_result=True,
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        worker_prefetch_multiplier=1,
-        broker_connection_retry_on_startup=True,
-        broker_transport_options={"visibility_timeout": lease},
-    )
+    app = make_celery("faceproof-fleet", broker, queue=QUEUE, lease=lease, feature="Scanning with a fleet", extra="ops")
 
-    @app.task(name=TASK)  # type: ignore[untyped-decorator, unused-ignore]
-    def scan_file(run: str, url: str, options: str) -> None:
+    @app.task(name=TASK, bind=True, max_retries=None)  # type: ignore[untyped-decorator, unused-ignore]
+    def scan_file(task: Any, run: str, url: str, options: str) -> None:
         answers = _redis(broker)
-        attempt = answers.incr(_key(run, "attempt", url))
-        answers.expire(_key(run, "attempt", url), 7 * 86400)
+        reading = Reading(answers, _key(run, "reading", url), lease)
+        if not reading.begin():
+            # Handed out twice: the lease ran out on a file that someone still reads. Only if they die is it our turn.
+            raise task.retry(countdown=reading.silence)
         started = time.time()
-        if attempt > ATTEMPTS:
-            outcome: Outcome = FailedInput(
-                path=url,
-                error="reader_died",
-                message=f"the process that read this file was killed {ATTEMPTS} times",
-                remedy="The file may be damaged on purpose or need more memory than there is; treat it with care.",
-            )
-        else:
-            outcome = scan_url(url, _options(options))
+        try:
+            attempt = answers.incr(_key(run, "attempt", url))
+            answers.expire(_key(run, "attempt", url), 7 * 86400)
+            if attempt > ATTEMPTS:
+                outcome: Outcome = FailedInput(
+                    path=url,
+                    error=READER_DIED,
+                    message=f"the process that read this file was killed {ATTEMPTS} times",
+                    remedy="The file may be damaged on purpose or need more memory than there is; treat it with care.",
+                )
+            else:
+                outcome = scan_url(url, _options(options))
+        finally:
+            reading.end()
         row = {**csv_row(outcome), "path": url, "host": socket.gethostname(), "seconds": time.time() - started}
         answers.rpush(_key(run, "answers"), json.dumps(row))
         answers.expire(_key(run, "answers"), 7 * 86400)
 
     return app
+
+
+class Reading:
+    """Says in Redis, for as long as it is true, that somebody reads a file; a reader that dies falls silent.
+
+    So a delivery that comes too early is told from a reader that was killed, and a slow machine from a deadly file.
+    """
+
+    def __init__(self, base: Any, key: str, lease: float) -> None:
+        self._base, self._key = base, key
+        self.silence = max(5.0, min(lease / 4, 30.0))
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="faceproof-reading", daemon=True)
+
+    def begin(self) -> bool:
+        """Whether nobody else reads it now; then it is ours until :meth:`end`."""
+        if not self._base.set(self._key, 1, nx=True, px=int(self.silence * 1000)):
+            return False
+        self._thread.start()
+        return True
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self._base.delete(self._key)
+
+    def _beat(self) -> None:
+        import redis
+
+        while not self._over.wait(self.silence / 5):
+            with suppress(redis.RedisError):  # the next beat may reach it again
+                self._base.set(self._key, 1, px=int(self.silence * 1000))
 
 
 def _key(run: str, *rest: str) -> str:
@@ -217,10 +244,11 @@ class Checkpoint:
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         with self._base:
-            self._base.executemany(
-                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)",
-                [(row["path"], json.dumps(row), time.time()) for row in rows],
-            )
+            for row in rows:
+                # A reader given up for dead may still answer: what it found stands, whichever comes first.
+                put = "IGNORE" if row.get("error") == READER_DIED else "REPLACE"
+                values = (row["path"], json.dumps(row), time.time())
+                self._base.execute(f"INSERT OR {put} INTO rows VALUES (?, ?, ?)", values)
 
     def done(self) -> set[str]:
         return {path for (path,) in self._base.execute("SELECT path FROM rows")}

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
-import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,8 +19,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from faceproof.detectors.catalog import home
-from faceproof.errors import OptionError, OutputError
+from faceproof.errors import OptionError
 from faceproof.ops.comparison import wilson
+from faceproof.ops.sqlite_file import SqliteFile
 from faceproof.result_files import write_whole
 from faceproof.results import Report, Verdict
 
@@ -69,25 +68,8 @@ class LabelStore:
     """Labels and the scans they speak of, in one SQLite file. Raises :class:`OutputError` when it cannot be used."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or home() / "labels.db"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
-        with self._open() as base:
-            base.executescript(_SCHEMA)
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            base = sqlite3.connect(self.path, timeout=30)
-            try:
-                with base:
-                    yield base
-            finally:
-                base.close()
-        except sqlite3.Error as error:
-            raise OutputError(f"cannot use {self.path}: {error}") from error
+        self._file = SqliteFile(path or home() / "labels.db", _SCHEMA)
+        self.path = self._file.path
 
     def label(self, sha256: str, truth: str, *, by: str = "", note: str = "", when: float | None = None) -> Label:
         """Keep one label. Raises :class:`OptionError` for a truth other than fake and real, or no sha256."""
@@ -96,7 +78,7 @@ class LabelStore:
         if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
             raise OptionError(f"{sha256!r} is not a sha256 in hexadecimal")
         made = Label(sha256, "fake" if truth == "fake" else "real", by, time.time() if when is None else when, note)
-        with self._open() as base:
+        with self._file.open() as base:
             base.execute(
                 "INSERT OR REPLACE INTO labels VALUES (?,?,?,?,?)",
                 (made.sha256, made.truth, made.by, made.time, made.note),
@@ -114,13 +96,13 @@ class LabelStore:
             report.score,
             report.verdict.value,
         )
-        with self._open() as base:
+        with self._file.open() as base:
             base.execute("INSERT OR REPLACE INTO scans VALUES (?,?,?,?,?,?,?)", row)
 
     def truths(self) -> tuple[dict[str, Truth], set[str]]:
         """The undisputed labels by sha256, and the files people disagree about."""
         said: dict[str, set[Truth]] = defaultdict(set)
-        with self._open() as base:
+        with self._file.open() as base:
             for sha256, truth in base.execute("SELECT sha256, truth FROM labels"):
                 said[sha256].add(truth)
         agreed = {sha256: next(iter(truths)) for sha256, truths in said.items() if len(truths) == 1}
@@ -129,7 +111,7 @@ class LabelStore:
     def labelled_scans(self, detector: str | None = None) -> list[LabelledScan]:
         """Every remembered scan whose file has an undisputed label, oldest first."""
         agreed, _ = self.truths()
-        with self._open() as base:
+        with self._file.open() as base:
             rows = base.execute(
                 "SELECT sha256, detector, version, time, path, score, verdict FROM scans"
                 " WHERE ? IS NULL OR detector = ? ORDER BY time",

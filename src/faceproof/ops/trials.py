@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from faceproof.detectors.catalog import home
-from faceproof.errors import OutputError
+from faceproof.ops.sqlite_file import SqliteFile
 from faceproof.results import FailedInput, Report, Verdict
 
 _SCHEMA = """
@@ -59,33 +56,16 @@ class TrialStore:
     """Trials on disk; processes may add at the same time. Raises :class:`OutputError` when it cannot write."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or home() / "experiments" / "trials.db"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
-        with self._open() as base:
-            base.executescript(_SCHEMA)
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
-            base = sqlite3.connect(self.path, timeout=30)
-            try:
-                with base:
-                    yield base
-            finally:
-                base.close()
-        except sqlite3.Error as error:
-            raise OutputError(f"cannot use {self.path}: {error}") from error
+        self._file = SqliteFile(path or home() / "experiments" / "trials.db", _SCHEMA)
+        self.path = self._file.path
 
     def add(self, *trials: Trial) -> None:
-        with self._open() as base:
+        with self._file.open() as base:
             base.executemany("INSERT INTO trials VALUES (?,?,?,?,?,?,?,?,?)", [astuple(trial) for trial in trials])
 
     def of(self, experiment: str, arm: str | None = None) -> list[Trial]:
         """An experiment's trials in the order they were added."""
-        with self._open() as base:
+        with self._file.open() as base:
             rows = base.execute(
                 "SELECT * FROM trials WHERE experiment = ? AND (? IS NULL OR arm = ?) ORDER BY rowid",
                 (experiment, arm, arm),

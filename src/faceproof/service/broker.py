@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from faceproof.ops.task_queue import make_celery
 from faceproof.service.settings import Settings
 from faceproof.service.site import Site
 
@@ -23,25 +24,14 @@ VISIBILITY = 600.0
 _sites: dict[int, tuple[Site, str]] = {}
 
 
-def make_celery(settings: Settings) -> Any:
-    """The Celery application: JSON only, acknowledged late, one message ahead, no results kept in the broker."""
-    from celery import Celery
+def make_app(settings: Settings) -> Any:
+    """The Celery application of this service. Raises :class:`faceproof.errors.MissingExtraError`."""
+    app = make_celery(
+        "faceproof", settings.broker, queue=QUEUE, lease=VISIBILITY, feature="A service with a broker", extra="cluster"
+    )
     from celery.signals import worker_process_init
 
-    app = Celery("faceproof", broker=settings.broker)
-    app.conf.update(
-        task_serializer="json",
-        accept_content=["json"],
-        task_ignore_result=True,
-        task_default_queue=QUEUE,
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        worker_prefetch_multiplier=1,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_hijack_root_logger=False,
-        broker_connection_retry_on_startup=True,
-        broker_transport_options={"visibility_timeout": VISIBILITY, "socket_keepalive": True},
-    )
+    app.conf.worker_hijack_root_logger = False
     worker_process_init.connect(_confine_process, weak=False)
     app.task(name=TASK, bind=True, max_retries=None)(_run)
     return app
@@ -84,7 +74,7 @@ def ring(site: Site, job_id: str) -> None:
 
     broker = site.settings.broker
     if broker not in _ringers:
-        _ringers[broker] = make_celery(site.settings)
+        _ringers[broker] = make_app(site.settings)
     try:
         _ringers[broker].send_task(TASK, args=[job_id], queue=QUEUE, retry=False)
     except (OperationalError, RedisError, OSError):
@@ -100,7 +90,7 @@ def serve_queue(settings: Settings) -> None:
     housekeeping = Housekeeping(site)
     housekeeping.start()
     try:
-        make_celery(settings).worker_main(
+        make_app(settings).worker_main(
             [
                 "worker",
                 "--pool=prefork",

@@ -24,6 +24,10 @@ def confine(settings: Settings) -> None:
     _lower(resource.RLIMIT_NOFILE, settings.open_files)
     _lower(resource.RLIMIT_CORE, 0)
     signal.signal(signal.SIGXCPU, _time_is_up)
+    if settings.threads:
+        import cv2
+
+        cv2.setNumThreads(settings.threads)
 
 
 def allow_cpu_seconds(seconds: int) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec, installed_specs
+from faceproof.detectors.ensemble import EnsembleSpec, as_detector, list_ensembles
 from faceproof.detectors.spec import DetectorSpec, spec_sha256
 from faceproof.errors import OptionError, UnknownDetectorError
 
@@ -30,14 +33,16 @@ class Detectors(Protocol):
         """Hash of everything that decides a score. Raises :class:`UnknownDetectorError`."""
         ...
 
-    def load(self, name: str, *, threads: int | None) -> Detector:
+    def load(self, name: str, *, device: str, threads: int | None) -> Detector:
         """Load for scoring, in a worker process only. Raises what :func:`faceproof.load_detector` raises."""
         ...
 
 
 class Installed:
-    """The detectors installed on this machine that have weights. Specs are read again every :data:`READ_AGAIN` seconds:
-    reading them for every request would cost more than the rest of it."""
+    """The detectors installed on this machine that have weights, and the ensembles of enough of them.
+
+    Specs are read again every :data:`READ_AGAIN` seconds: reading them for every request would cost more than the rest.
+    """
 
     def __init__(self) -> None:
         self.default = DEFAULT_DETECTOR
@@ -61,15 +66,32 @@ class Installed:
 
     def _read(self) -> dict[str, tuple[DetectorSpec, str]]:
         if time.monotonic() - self._read_at > READ_AGAIN:
-            found = [one.spec for one in installed_specs() if one.has_weights]
-            self._known = {spec.name: (spec, spec_sha256(spec)) for spec in found}
+            found = {one.spec.name: one.spec for one in installed_specs() if one.has_weights}
+            known = {name: (spec, spec_sha256(spec)) for name, spec in found.items()}
+            for ensemble, members in _ensembles(found):
+                known[ensemble.name] = (as_detector(ensemble, members), _joint_sha256(ensemble, members))
+            self._known = known
             self._read_at = time.monotonic()
         return self._known
 
-    def load(self, name: str, *, threads: int | None) -> Detector:
+    def load(self, name: str, *, device: str, threads: int | None) -> Detector:
         from faceproof.detectors.detector import load_detector
 
-        return load_detector(name, threads=threads)
+        return load_detector(name, device=device, threads=threads)
+
+
+def _ensembles(found: Mapping[str, DetectorSpec]) -> Iterator[tuple[EnsembleSpec, list[DetectorSpec]]]:
+    """The installed ensembles that can give a verdict, each with its members that have weights."""
+    for ensemble in list_ensembles():
+        heard = [member for member in ensemble.members if member.detector in found]
+        if len(heard) >= ensemble.min_members and any(member.weight for member in heard):
+            yield ensemble, [found[member.detector] for member in heard]
+
+
+def _joint_sha256(ensemble: EnsembleSpec, members: list[DetectorSpec]) -> str:
+    """Another ensemble, another member or one member more gives other scores."""
+    parts = [ensemble.model_dump_json(), *map(spec_sha256, members)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def open_detectors(place: str, default: str = "") -> Detectors:

@@ -6,6 +6,7 @@ because its process was stopped for too long or its job was cancelled, stops and
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -13,11 +14,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from faceproof.errors import EvidenceError, FaceproofError, MediaError, OutputError
+from faceproof.errors import DeviceError, EvidenceError, FaceproofError, MediaError, OutputError
 from faceproof.events import EventName, ProgressEvent
 from faceproof.service import jobs
 from faceproof.service.confinement import allow_cpu_seconds, is_beyond_cpu_limit
@@ -58,8 +59,8 @@ def run_job(site: Site, worker: str, job_id: str | None = None) -> str | None:
             outcome = _attempt(site, claimed, job, heartbeat)
         except StoppedError:
             outcome = "stopped"
-        except OutputError as error:
-            # The machine's fault, not the file's: room may come back.
+        except (OutputError, DeviceError) as error:
+            # The machine's fault, not the file's: room may come back, and another worker may have the device.
             jobs.retry(site.store, claimed, _fault(error, job), attempts=site.settings.attempts)
             outcome = error.code
         except FaceproofError as error:
@@ -109,7 +110,10 @@ def _scan(site: Site, claimed: Claim, job: Job, heartbeat: Heartbeat) -> str:
         detector=job.detector,
         frames=job.options.get("frames", "auto"),
         faces=job.options.get("faces", "thorough"),
-        limits=Limits(max_pixels=settings.max_pixels, max_duration=settings.max_duration),
+        device=settings.device,
+        limits=Limits(
+            max_pixels=settings.max_pixels, max_duration=settings.max_duration, threads=settings.threads or None
+        ),
         threads=settings.threads or None,
     )
     listener = _Listener(site, claimed, heartbeat)
@@ -175,16 +179,15 @@ def stored_report(site: Site, job_id: str) -> Report | None:
 def _detector(site: Site, name: str) -> Detector:
     """Loaded once in each worker process."""
     if name not in _loaded:
-        _loaded[name] = site.detectors.load(name, threads=site.settings.threads or None)
+        settings = site.settings
+        _loaded[name] = site.detectors.load(name, device=settings.device, threads=settings.threads or None)
     return _loaded[name]
 
 
 def _watched(detector: Detector, listener: _Listener) -> Detector:
     """The same detector, its scores shown to the listener as they come."""
     from faceproof.detectors.detector import Detector
-
-    if type(detector) is not Detector:
-        return detector  # an ensemble scores its own way; its progress has no curve
+    from faceproof.detectors.ensemble import Ensemble
 
     class Watched(Detector):
         def score(self, crops: Sequence[Crop]) -> FloatArray:
@@ -192,6 +195,14 @@ def _watched(detector: Detector, listener: _Listener) -> Detector:
             listener.scores.extend(float(p) for p in scores)
             return scores
 
+    class WatchedEnsemble(Ensemble):
+        def votes(self, *crops_and_failed: Any) -> Any:
+            votes = super().votes(*crops_and_failed)
+            listener.scores.extend(p for p in map(self.fuse_votes, votes) if math.isfinite(p))
+            return votes
+
+    if isinstance(detector, Ensemble):
+        return WatchedEnsemble(detector.ensemble, detector.voices, detector.absent)
     return Watched(detector.spec, detector.network)
 
 

@@ -49,6 +49,7 @@ class Settings(BaseModel):
 
     ``database`` empty means SQLite in ``data``; ``broker`` empty means embedded workers on the job table; ``storage``
     empty means files in ``data``. ``auth`` auto asks for keys as soon as the server is reachable from other machines.
+    ``device`` is where workers run networks: auto, cpu, cuda and the like.
     ``cpu_seconds`` bounds one attempt at one job; ``memory``, ``file_size`` and ``open_files`` bound a worker process.
     """
 
@@ -66,6 +67,7 @@ class Settings(BaseModel):
 
     workers: Annotated[int, Field(ge=0)] = 1
     threads: Annotated[int, Field(ge=0)] = 0
+    device: Annotated[str, Field(pattern=r"^[a-z]+$")] = "auto"
     detector: str = ""
     detector_loader: str = "faceproof.service.detectors:Installed"
 
