@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from faceproof.evidence.moments import pick_moments, score_ranges
 from faceproof.evidence.page import page, write_page
 from faceproof.evidence.page_facts import measured_limits
 from faceproof.evidence.timeline import Point, lanes_of, rows_of, thinned
+from faceproof.results import Reason
 from faceproof.wording import HEADLINES, SECOND_LINES
 from tests.evidence.made_reports import Boxes, made_report, toy_detector, wave
 from tests.toy_detector import write_toy_detector
@@ -223,3 +225,46 @@ def test_every_word_of_the_page_is_used() -> None:
     )
     unused = [key for key in texts.PAGE if f"t.{key}" not in source and f'"{key}"' not in source]
     assert not [key for key in unused if not key.startswith("heat_")]
+
+
+def test_the_dashed_line_is_where_moments_count_as_suspicious(clip_mp4: Path) -> None:
+    evidence = evidence_of(clip_mp4)
+    rule = evidence.spec.verdict.model_copy(update={"frame_threshold": 0.7})
+    changed = replace(evidence, spec=evidence.spec.model_copy(update={"verdict": rule}))
+    made = page(changed)
+    assert re.search(r'class="threshold" x1="0" x2="1000" y1="30\.0', made)
+    assert "Dashed: 0.70" in made
+
+
+def test_a_picture_is_not_called_a_video(astronaut_png: Path) -> None:
+    evidence = evidence_of(
+        astronaut_png, boxes=lambda index: {1: (110.0, 60.0, 210.0, 190.0)}, scores=lambda i, t: 0.02
+    )
+    made = page(evidence)
+    assert "the picture is genuine" in made
+    assert "video" not in made.split("<main>")[1].split("<script")[0]
+    # One number for one person: the score beside the face is the one in the picture.
+    assert made.count(f"person 1  {evidence.report.tracks[0].score:.2f}") == 1
+
+
+def test_whoever_was_not_judged_has_no_heat_and_no_card_beside_those_who_were(clip_mp4: Path) -> None:
+    evidence = evidence_of(
+        clip_mp4, boxes=lambda i: {1: (110, 60, 210, 190), **({2: (10, 10, 22, 22)} if i < 12 else {})}
+    )
+    strict = evidence.report.model_copy(deep=True)
+    strict.tracks[1].score, strict.tracks[1].reason = None, Reason.FACES_TOO_SMALL
+    again = gather(strict, DETECTOR, clip_mp4)
+    assert all(moment.heat is None for moment in again.shown.moments[2])
+    assert all(moment.heat is not None for moment in again.shown.moments[1])
+    made = page(again)
+    assert made.count("<article") == 1
+    assert "person 2: the faces are too small to judge" in made
+
+
+def test_the_peak_is_shown_even_beside_the_best_face(clip_mp4: Path) -> None:
+    report = made_report(clip_mp4, DETECTOR, scores=lambda i, t: 0.9 if i == 7 else 0.3, every=1)
+    track = report.tracks[0].model_copy(update={"best_frame": 6})
+    shown = [index for index, _, _ in pick_moments(report, track, 5)]
+    assert {6, 7} <= set(shown)
+    assert len(shown) == 5
+    assert [index for index, _, best in pick_moments(report, track, 1) if best] == [6]

@@ -38,7 +38,7 @@ class Moment:
     """One person's face at one time.
 
     crop: uint8 RGB ``[h, w, 3]`` with the detector's margin, at most 512 px on its longer side.
-    heat: the crop's heat, None where none was asked for. p_fake: as the report says it.
+    heat: the crop's heat, None for people who could not be judged. p_fake: as the report says it.
     best: whether this is the face that stands for the person.
     """
 
@@ -113,10 +113,13 @@ def show(
     scene_index = _scene_index(report)
     indices = sorted({*wanted, *([scene_index] if scene_index is not None else [])})
     cut_out, scene = _decode(info, indices, wanted, scene_index, detector.spec, limits)
-    heats = face_heats(detector, [moment.crop for moment in cut_out], method=method)
+    # Whoever could not be judged has no heat either: it would be an opinion on a face that nobody can judge.
+    judged = {track.id for track in chosen if track.score is not None}
+    heats = iter(face_heats(detector, [m.crop for m in cut_out if m.track in judged], method=method))
     moments: dict[int, list[Moment]] = {track.id: [] for track in chosen}
-    for moment, heat in zip(cut_out, heats, strict=True):
-        moments[moment.track].append(replace(_small(moment), heat=_small_heat(heat)))
+    for moment in cut_out:
+        heat = _small_heat(next(heats)) if moment.track in judged else None
+        moments[moment.track].append(replace(_small(moment), heat=heat))
     return Shown(moments, scene, len(report.tracks) - len(chosen) if tracks is None else 0)
 
 
@@ -138,7 +141,7 @@ def _chosen(report: Report, tracks: Sequence[int] | None) -> list[TrackScore]:
 def pick_moments(report: Report, track: TrackScore, count: int) -> list[tuple[int, FaceScore, bool]]:
     """Up to ``count`` faces of a person as (frame index, face, is the best one), in order of time.
 
-    The best face first, then the most suspicious ones that are not close neighbours of one already taken.
+    The best face and the most suspicious one, then those that are not close neighbours of one already taken.
     """
     seen = [
         (frame.index, frame.time, face)
@@ -149,8 +152,10 @@ def pick_moments(report: Report, track: TrackScore, count: int) -> list[tuple[in
     if not seen:
         return []
     apart = (seen[-1][1] - seen[0][1]) / (2 * count)
-    ranked = sorted(seen, key=lambda item: (item[0] != track.best_frame, -item[2].p_fake, item[0]))
-    taken: list[tuple[int, float, FaceScore]] = []
+    ranked = sorted(seen, key=lambda item: (-item[2].p_fake, item[0]))
+    # The peak is what readers look for, so it is shown even where the best face is next to it.
+    first = sorted(ranked, key=lambda item: item[0] != track.best_frame)
+    taken = list({item[0]: item for item in (first[0], ranked[0])}.values())[:count]
     for item in ranked:
         if len(taken) < count and all(abs(item[1] - other[1]) >= apart and item[0] != other[0] for other in taken):
             taken.append(item)

@@ -25,9 +25,10 @@ from faceproof import wording
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence
 from faceproof.evidence.heatmap import RAMP, blend
+from faceproof.evidence.labels import place_labels
 from faceproof.evidence.moments import Moment
 from faceproof.evidence.overlay import TRACK_COLOURS
-from faceproof.evidence.page_facts import detector_rows, how_sure, media_line, provenance_rows
+from faceproof.evidence.page_facts import detector_rows, how_sure, provenance_rows
 from faceproof.evidence.timeline import Lane, duration_of, fine_clock, lanes_of, rows_of
 from faceproof.evidence.usual_heat import usual_heat
 from faceproof.result_files import write_whole
@@ -35,6 +36,8 @@ from faceproof.results import Report, TrackScore, Verdict
 
 _FACE_SIDE = 224
 _STRIP_SIDE = 160
+# With more people than this they are shown below the picture instead of beside it.
+_BESIDE = 3
 _SHAPES = {
     Verdict.FAKE: "fake",
     Verdict.REAL: "real",
@@ -54,6 +57,7 @@ class _Person:
     meaning: str
     range: str
     line: str
+    why: str
     seen: str
     face: str | None
     heat: str | None
@@ -71,6 +75,10 @@ def page(evidence: Evidence) -> str:
     report = evidence.report
     style, script = _asset("report.css"), _asset("report.js")
     lanes = lanes_of(report) if report.media.kind == "video" else []
+    people = [track for track in _most_suspicious_first(report) if _shown(evidence, track)]
+    # People nobody could judge have a card of their own only when there is nobody else.
+    featured = [track for track in people if track.score is not None] or people
+    cards = [_person(evidence, track) for track in featured]
     template = _environment().from_string(_asset("report.html.j2"))
     return template.render(
         policy=_policy(style, script),
@@ -82,20 +90,22 @@ def page(evidence: Evidence) -> str:
         report=report,
         kind=_SHAPES[report.verdict],
         headline=wording.headline(report),
-        second_line=wording.second_line(report),
+        second_line=_second_line(report),
         note=report.note,
-        facts=media_line(report),
-        people=[_person(evidence, track) for track in _most_suspicious_first(report) if _shown(evidence, track)],
+        facts=wording.media_line(report),
+        many=len(cards) > _BESIDE,
+        people=cards,
+        unjudged=[_person(evidence, track) for track in people if track not in featured],
         scene=_scene(evidence),
         lanes=lanes,
         axis=_axis(duration_of(report)),
         rows=rows_of(report, lanes),
         duration=duration_of(report),
-        threshold=report.detector.threshold,
+        threshold=evidence.spec.verdict.frame_threshold,
         clock=lambda time: fine_clock(time, duration_of(report)),
         video_source=f"./{quote(evidence.name, safe='')}",
         data=_data(evidence, lanes),
-        meaning=texts.MEANING[report.verdict],
+        meaning=[line.format(media=texts.MEDIA[report.media.kind]) for line in texts.MEANING[report.verdict]],
         sure=how_sure(evidence),
         limits=texts.LIMITS,
         provenance=provenance_rows(evidence.provenance),
@@ -106,6 +116,10 @@ def page(evidence: Evidence) -> str:
         ramp=_picture(np.repeat(RAMP[None, ::4], 4, axis=0)),
         made=evidence.made.strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _second_line(report: Report) -> str:
+    return " ".join(filter(None, (wording.when(report), wording.second_line(report))))
 
 
 # -- parts --------------------------------------------------------------------------------------------------------
@@ -138,11 +152,12 @@ def _person(evidence: Evidence, track: TrackScore) -> _Person:
         if spread
         else texts.PAGE["one_face"],
         line=wording.track_line(track),
+        why=wording.REASONS[track.reason] if track.reason else "",
         seen=""
         if single
         else " · ".join(
             [
-                texts.PAGE["seen"].format(start=wording.clock(track.start), end=wording.clock(track.end)),
+                texts.PAGE["seen"].format(span=wording.span(track.start, track.end)),
                 texts.PAGE["one_seen"] if track.faces == 1 else texts.PAGE["faces"].format(count=track.faces),
             ]
         ),
@@ -183,33 +198,51 @@ def _scene(evidence: Evidence) -> dict[str, Any] | None:
     frame = next((f for f in evidence.report.frame_predictions if f.index == scene.index), None)
     tracks = {track.id: track for track in evidence.report.tracks}
     video = evidence.report.media.kind == "video"
+    faces = frame.faces if frame else []
+    text = max(evidence.report.media.width, evidence.report.media.height) / 40
+    labels = [_box_label(tracks.get(face.track), face.p_fake, video) for face in faces]
+    # The browser's own font is not known: six tenths of its height is a wide letter.
+    places = place_labels(
+        [face.box for face in faces],
+        [(0.6 * text * len(label), 1.3 * text) for label in labels],
+        (evidence.report.media.width, evidence.report.media.height),
+    )
     boxes = [
         {
             "x": face.box[0],
             "y": face.box[1],
             "width": face.box[2] - face.box[0],
             "height": face.box[3] - face.box[1],
-            "label": _box_label(tracks.get(face.track), face.p_fake),
+            "label": label,
+            "label_x": x,
+            "label_y": y + text,
             "colour": _hex(TRACK_COLOURS[(face.track - 1) % len(TRACK_COLOURS)]),
         }
-        for face in (frame.faces if frame else ())
+        for face, label, (x, y, _) in zip(faces, labels, places, strict=True)
     ]
     clock = fine_clock(scene.time, duration_of(evidence.report))
     return {
         "time": scene.time,
         "picture": _picture(scene.image),
         "boxes": boxes,
-        "text": max(evidence.report.media.width, evidence.report.media.height) / 40,
-        "caption": texts.PAGE["scene"].format(time=clock) if video else texts.PAGE["scene_picture"],
-        "alt": texts.PAGE["scene_alt"].format(time=clock),
+        "text": text,
+        "caption": texts.PAGE[_caption(evidence.report, bool(faces))].format(time=clock),
+        "alt": texts.PAGE["scene_alt" if video else "scene_picture_alt"].format(time=clock),
     }
 
 
-def _box_label(track: TrackScore | None, p: float) -> str:
+def _caption(report: Report, faces: bool) -> str:
+    if report.media.kind == "image":
+        return "scene_picture" if faces else "scene_picture_bare"
+    return "scene" if report.score is not None else "scene_unjudged"
+
+
+def _box_label(track: TrackScore | None, p: float, video: bool) -> str:
+    """In a video the face's score of that moment, in a picture the person's, as everywhere else on the page."""
     if track is None:
         return ""
     words = texts.BOX_UNJUDGED if track.score is None else texts.BOX_LABEL
-    return words.format(person=wording.person(track), score=p)
+    return words.format(person=wording.person(track), score=p if video else track.score)
 
 
 def _heat_words(evidence: Evidence) -> str:
@@ -237,7 +270,7 @@ def _data(evidence: Evidence, lanes: list[Lane]) -> dict[str, Any]:
         "width": report.media.width,
         "height": report.media.height,
         "times": times or [0.0],
-        "notSeen": texts.PAGE["not_seen"],
+        "nobodySeen": texts.PAGE["nobody_seen"],
         "lanes": [
             {
                 "name": lane.name,

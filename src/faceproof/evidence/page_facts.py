@@ -2,48 +2,71 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 
+from faceproof import wording
 from faceproof.detectors.catalog import find_spec
 from faceproof.detectors.spec import DetectorSpec, spec_sha256
 from faceproof.errors import FaceproofError
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence
 from faceproof.evidence.provenance import Provenance
-from faceproof.results import Report
 
 
 def how_sure(evidence: Evidence) -> list[str]:
     """What the score's certainty rests on, in sentences."""
     report, spec, words = evidence.report, evidence.spec, texts.SURE
+    single = report.media.kind == "image"
+    counts = {"analyzed": report.frames_analyzed, "total": report.media.frame_count or "?"}
+    failed = [words["failed"].format(count=report.frames_failed)] if report.frames_failed else []
+    if not report.tracks:
+        return [words["nothing_picture"] if single else words["nothing"].format(**counts), *failed]
+    lines = _band_lines(evidence) if report.score is not None else []
+    if report.score is not None and report.detector.calibrated:
+        lines.append(words["calibrated"].format(data=spec.calibration.data or "unnamed data"))
+        if not single:
+            lines.append(words["raw_faces"])
+        if report.confidence is not None:
+            lines.append(words["confidence"].format(confidence=report.confidence))
+    elif report.score is not None:
+        lines.append(words["uncalibrated"])
+    lines.append(words["frames_picture"] if single else words["frames"].format(**counts))
+    lines += failed
+    if evidence.ranges:
+        lines.append(words["ranges"])
+    side = float(np.median([track.median_side for track in report.tracks]))
+    sharpness = float(np.median([track.median_sharpness for track in report.tracks]))
+    least = spec.verdict.min_side
+    lines.append(words["side" if least else "side_only"].format(side=side, least=least))
+    if spec.verdict.min_sharpness:
+        lines.append(words["sharpness"].format(sharpness=sharpness, least=spec.verdict.min_sharpness))
+    if report.score is None:
+        return lines
+    return lines + (measured_limits(spec) or [words["no_card"]])
+
+
+def _band_lines(evidence: Evidence) -> list[str]:
+    """Which scores mean what here, for whom the range without an answer is wider, and where those numbers come from."""
+    report, rule, words = evidence.report, evidence.spec.verdict, texts.SURE
     low, high = report.detector.band
     with_band, without = words["band"], words["threshold"].format(threshold=report.detector.threshold)
     lines = [with_band.format(low=low, high=high) if low < high else without]
-    if report.detector.calibrated:
-        lines.append(words["calibrated"].format(data=spec.calibration.data or "unnamed data"))
-        lines.append(words["raw_faces"])
-        if report.confidence is not None:
-            lines.append(words["confidence"].format(confidence=report.confidence))
-    else:
-        lines.append(words["uncalibrated"])
-    if report.media.kind == "image":
-        lines.append(words["frames_picture"])
-    else:
-        lines.append(words["frames"].format(analyzed=report.frames_analyzed, total=report.media.frame_count or "?"))
-    if report.frames_failed:
-        lines.append(words["failed"].format(count=report.frames_failed))
-    if evidence.ranges:
-        lines.append(words["ranges"])
-    if report.tracks:
-        side = float(np.median([track.median_side for track in report.tracks]))
-        sharpness = float(np.median([track.median_sharpness for track in report.tracks]))
-        least = spec.verdict.min_side
-        lines.append(words["side" if least else "side_only"].format(side=side, least=least))
-        if spec.verdict.min_sharpness:
-            lines.append(words["sharpness"].format(sharpness=sharpness, least=spec.verdict.min_sharpness))
-    return lines + (measured_limits(spec) or [words["no_card"]])
+    wider = [track for track in report.tracks if track.band is not None and track.band.widened_by]
+    if wider:
+        people = [
+            words["band_person"].format(person=wording.person(track), low=track.band.low, high=track.band.high)
+            for track in wider
+            if track.band is not None
+        ]
+        lines.append(words["bands_differ"].format(people="; ".join(people)))
+    if rule.fitted is not None:
+        told = rule.fitted
+        lines.append(
+            words["fitted"].format(
+                alarms=told.false_alarms, misses=told.misses, data=told.data, reals=told.reals, fakes=told.fakes
+            )
+        )
+    return lines
 
 
 def measured_limits(spec: DetectorSpec) -> list[str]:
@@ -93,7 +116,7 @@ def provenance_rows(provenance: Provenance) -> list[tuple[str, str]]:
 
     if meta.streams:
         rows.append((words["container"], listed(meta.container)))
-        rows += [(f"{words['streams']} {number}", listed(one)) for number, one in enumerate(meta.streams, 1)]
+        rows += [(words["stream"].format(number=number), listed(one)) for number, one in enumerate(meta.streams, 1)]
     else:
         rows.append((words["exif"], listed(meta.exif)))
     rows.append((words["xmp"], listed(meta.xmp)))
@@ -107,32 +130,31 @@ def detector_rows(evidence: Evidence) -> list[tuple[str, str]]:
     report, spec = evidence.report, evidence.spec
     facts = report.detector
     calibration = spec.calibration
+    words = texts.PAGE
+    aggregates = spec.aggregate
     return [
-        (texts.PAGE["file"], f"{evidence.shown_name} · {media_line(report)}"),
+        (words["file"], f"{evidence.shown_name} · {wording.media_line(report)}"),
         ("SHA-256", report.media.sha256),
-        (texts.PAGE["detector"], f"{facts.name} {facts.version} · {spec.summary}"),
-        ("Weights", facts.weights_sha256 or "none"),
-        ("Spec", facts.spec_sha256),
-        ("Run by", f"{facts.runtime}, {facts.precision}"),
+        (words["detector"], f"{facts.name} {facts.version} · {spec.summary}"),
+        (words["weights"], facts.weights_sha256 or words["none"]),
+        (words["spec"], facts.spec_sha256),
+        (words["run_by"], words["run_by_value"].format(runtime=facts.runtime, precision=facts.precision)),
         (
-            "Calibration",
-            f"{calibration.method}, fitted on {calibration.data or 'unnamed data'}" if facts.calibrated else "none",
+            words["calibration"],
+            words["calibration_value"].format(method=calibration.method, data=calibration.data or "unnamed data")
+            if facts.calibrated
+            else words["none"],
         ),
-        ("Aggregation", f"{spec.aggregate.track.method} per person, {spec.aggregate.file.method} per file"),
-        ("Licence of the weights", f"{spec.licence.weights} ({spec.licence.origin})"),
-        ("Frames", evidence.options.frames),
+        (
+            words["aggregation"],
+            words["aggregation_value"].format(
+                track=_spelled(aggregates.track.method), file=_spelled(aggregates.file.method)
+            ),
+        ),
+        (words["licence"], words["licence_value"].format(weights=spec.licence.weights, origin=spec.licence.origin)),
+        (words["frames_asked"], evidence.options.frames),
     ]
 
 
-def media_line(report: Report) -> str:
-    """1920×1080 · 29.97 fps · 10.0 s · h264 3.1 Mbit/s"""
-    media = report.media
-    parts = [f"{media.width}×{media.height}"]
-    if media.fps:
-        parts.append(f"{float(Fraction(media.fps)):.4g} fps")
-    if media.duration is not None:
-        parts.append(f"{media.duration:.1f} s")
-    if media.codec:
-        rate = f" {media.bit_rate / 1e6:.2g} Mbit/s" if media.kind == "video" and media.bit_rate else ""
-        parts.append(f"{media.codec}{rate}")
-    return " · ".join(parts)
+def _spelled(method: str) -> str:
+    return texts.METHODS.get(method, method.replace("_", " "))

@@ -22,37 +22,45 @@ PAGE = {
     "kind": "Report",
     "skip": "Skip to the verdict",
     "scanned_in": "scanned in {seconds:.1f} s",
-    "scene": "The most suspicious frame, at {time}",
-    "scene_picture": "The picture",
+    "scene": "The most suspicious frame, at {time}, with the scores of that moment",
+    "scene_unjudged": "The frame at {time}",
+    "scene_picture": "The picture, with each person’s score",
+    "scene_picture_bare": "The picture",
     "scene_alt": "Frame at {time} with a box around every face",
+    "scene_picture_alt": "The picture with a box around every face",
     "video_label": "The video itself, with boxes on faces",
-    "video_hint": "Put {name} beside this page and it plays here; the timeline then moves through it.",
-    "video_warning": "The player shows whatever file of that name lies there; compare its sha256.",
+    "video_hint": "Save {name} in this page’s folder and it plays here; the timeline then moves through it.",
+    "video_warning": "The player shows whatever file of that name lies in this folder; its SHA-256 must be the one below.",
     "people": "People",
     "no_people": "No face was found, so there is nobody to show.",
-    "left_out": "{count} more people are in the scores, but not pictured here.",
+    "left_out": "{count} more people are not pictured here.",
+    "unjudged": "Not judged",
+    "unjudged_alt": "The face of {person}",
+    "nobody_seen": "nobody who was judged is seen",
     "score": "score {score:.2f}",
     "score_none": "no score",
-    "score_meaning": "From 0 to 1. Higher means more like the manipulated faces the detector was made from.",
+    "score_meaning": "From 0 to 1. Higher means more like the manipulated faces the detector was trained on.",
     "probability_meaning": "Estimated probability that this face was manipulated, if fakes were as common as in the data "
     "it was calibrated on ({data}).",
     "range": "{low:.2f} to {high:.2f} depending on which frames are looked at",
     "one_face": "one face only, so no range",
-    "seen": "seen {start}–{end}",
-    "faces": "{count} faces",
-    "one_seen": "1 face",
+    "seen": "seen {span}",
+    "faces": "in {count} frames",
+    "one_seen": "in 1 frame",
     "best_alt": "{person}, the face that stands for the score",
-    "heat_alt": "The same face; bright marks where the detector saw signs of manipulation",
-    "strip": "The most suspicious moments, each with its heat",
+    "heat_alt": "The same face under its heat",
+    "strip": "The most suspicious moments of {person}, each with its heat",
     "moment_alt": "{person} at {time}, score {score:.2f}, under its heat",
     "heat_graph": "Heat is the detector's own map.",
     "heat_unusual": "Heat is the detector's own map, as far as it differs from what genuine faces usually give.",
     "heat_occlusion": "Heat shows how much the score falls when that part of the face is blurred.",
     "heat_limits": "It shows where the detector looked, not what was done there.",
-    "heat_scale": "Heat: none to strong",
+    "heat_low": "none",
+    "heat_high": "strong",
     "timeline": "Timeline",
-    "timeline_help": "Click, or focus it and use the arrow keys, Page Up and Page Down, Home and End. "
-    "Hatched: scores above the threshold.",
+    "timeline_keys": "Click, or focus it and use the arrow keys, Page Up and Page Down, Home and End.",
+    "timeline_help": "Each line is one person’s faces, 0 at the bottom, 1 at the top. Dashed: {threshold:.2f}; hatched: "
+    "moments above it.",
     "timeline_slider": "Time in the video",
     "lane_alt": "Scores of {person} over time",
     "table": "The same as a table",
@@ -70,9 +78,23 @@ PAGE = {
     "facts": "File and detector",
     "file": "File",
     "detector": "Detector",
+    "weights": "Weights (SHA-256)",
+    "spec": "Settings (SHA-256)",
+    "run_by": "Run by",
+    "run_by_value": "{runtime} at {precision} precision",
+    "calibration": "Calibration",
+    "calibration_value": "{method}, fitted on {data}",
+    "none": "none",
+    "aggregation": "From faces to a score",
+    "aggregation_value": "{track} over each person, {file} over the file",
+    "licence": "Licence of the weights",
+    "licence_value": "{weights} ({origin})",
+    "frames_asked": "Frames asked for",
     "made": "Made {time} with Faceproof {version}",
     "footer": "A score is evidence, not proof.",
 }
+
+MEDIA = {"video": "video", "image": "picture"}
 
 MEANING = {
     Verdict.FAKE: (
@@ -82,7 +104,7 @@ MEANING = {
     ),
     Verdict.REAL: (
         "In the faces looked at the detector found none of the traces it knows.",
-        "That is not proof that the video is genuine: a forgery of a kind it does not know would look the same to it.",
+        "That is not proof that the {media} is genuine: a forgery of a kind it does not know would look the same to it.",
         "It says nothing about sound, captions, cuts or context.",
     ),
     Verdict.INCONCLUSIVE: (
@@ -95,13 +117,28 @@ MEANING = {
     ),
 }
 
+# Rules that a reader may meet; the others are named as the spec names them.
+METHODS = {
+    "mean": "mean",
+    "max": "highest",
+    "median": "median",
+    "logit_mean": "mean of log-odds",
+    "worst_track": "most suspicious person",
+}
+
 SURE = {
+    "fitted": "These limits were set so that at most {alarms:.0%} of genuine files count as manipulated and at most "
+    "{misses:.0%} of forgeries as without a sign, on {data} ({reals} genuine, {fakes} forged).",
+    "bands_differ": "For worse material the range without an answer is wider: {people}.",
+    "band_person": "{person} {low:.2f} to {high:.2f}",
     "threshold": "Scores above {threshold:.2f} count as signs of manipulation.",
     "band": "Scores from {high:.2f} up count as signs of manipulation, those of {low:.2f} and less as none; in between the "
     "answer is “cannot tell”.",
     "calibrated": "People's scores are calibrated probabilities (fitted on {data}).",
-    "raw_faces": "The curve and the single moments show raw scores of faces; a person's score adds them up and is then "
-    "calibrated.",
+    "raw_faces": "The timeline and the single moments show scores of single faces, not yet calibrated. A person's score is "
+    "made of all of them and then calibrated: it can lie well below the peaks.",
+    "nothing": "{analyzed} of {total} frames were searched for faces.",
+    "nothing_picture": "The whole picture was searched for faces.",
     "uncalibrated": "Scores are not calibrated probabilities: 0.80 is more than 0.60, but not “80 %”.",
     "confidence": "Probability of this verdict as calibrated: {confidence:.2f}.",
     "frames": "{analyzed} of {total} frames were looked at.",
@@ -109,14 +146,14 @@ SURE = {
     "failed": "{count} frames could not be decoded and were left out.",
     "ranges": "A range beside a score shows how much it depends on the choice of frames (the central 90 % over resampled "
     "frames). It is not the detector's error rate.",
-    "side": "Faces are {side:.0f} pixels wide or high (median); under {least:.0f} this detector does not judge.",
-    "side_only": "Faces are {side:.0f} pixels wide or high (median).",
+    "side": "Faces are {side:.0f} pixels large (longer side, median); under {least:.0f} this detector does not judge.",
+    "side_only": "Faces are {side:.0f} pixels large (longer side, median).",
     "sharpness": "Their sharpness is {sharpness:.0f} (median); under {least:.0f} this detector does not judge.",
-    "no_card": "No measurement at this quality came with this detector; “faceproof evaluate” makes one on your own files.",
+    "no_card": "No measurement came with this very detector; “faceproof evaluate” makes one on your own files.",
 }
 
 LIMITS = (
-    "Forgeries of kinds that it was not made from, above all new ones.",
+    "Forgeries of kinds that it was not trained on, above all new ones.",
     "Pictures made from nothing by a generator, unless a face was blended into them.",
     "Manipulated sound, lip movements in themselves, cuts, captions and context.",
     "Traces that compression, screen recording or downscaling have wiped away.",
@@ -129,7 +166,7 @@ PROVENANCE = {
     "sha1": "SHA-1",
     "md5": "MD5",
     "size": "Size",
-    "bytes": "{count} bytes",
+    "bytes": "{count:,} bytes",
     "credentials": "Content credentials (C2PA)",
     "credentials_absent": "absent, as in most files",
     "credentials_valid": "present; signature and content agree",
@@ -150,7 +187,7 @@ PROVENANCE = {
     "exif": "EXIF",
     "xmp": "XMP",
     "container": "Container tags",
-    "streams": "Streams",
+    "stream": "Stream {number}",
     "encoders": "Programs named",
     "location": "Place of recording",
     "location_present": "present (not shown here)",

@@ -40,10 +40,10 @@
     const lane = slider.querySelector(".plot").getBoundingClientRect();
     return { left: lane.left - slider.getBoundingClientRect().left, width: lane.width, edge: lane.left };
   };
-  const words = (time) => data.lanes.map((lane) => {
-    const point = nearest(lane.points, time);
-    return `${lane.name} ${point ? point[1].toFixed(2) : data.notSeen}`;
-  });
+  const words = (time) => {
+    const seen = data.lanes.map((lane) => [lane.name, nearest(lane.points, time)]).filter(([, point]) => point);
+    return seen.length ? seen.map(([name, point]) => `${name} ${point[1].toFixed(2)}`) : [data.nobodySeen];
+  };
   const draw = (time) => {
     const place = strip();
     cursor.style.left = `${place.left + (data.duration ? time / data.duration : 0) * place.width}px`;
@@ -60,6 +60,7 @@
   };
   const drawBoxes = (time) => {
     boxes.replaceChildren();
+    const taken = [];
     for (const lane of data.lanes) {
       const point = nearest(lane.points, time);
       if (!point) continue;
@@ -73,9 +74,16 @@
       }
       const size = Math.max(data.width, data.height) / 40;
       const text = document.createElementNS("http://www.w3.org/2000/svg", "text");
-      text.setAttribute("x", x0); text.setAttribute("y", Math.max(y0 - size * 0.3, size));
-      text.setAttribute("font-size", size);
       text.textContent = `${lane.name} ${score.toFixed(2)}`;
+      const width = 0.6 * size * text.textContent.length;
+      const x = Math.max(Math.min(x0, data.width - width), 0);
+      // Above the face, below it where another label is there already.
+      const free = (y) => taken.every(([a, b]) => Math.abs(a - x) > width || Math.abs(b - y) > size);
+      const places = [Math.max(y0 - size * 0.3, size), Math.min(y1 + size, data.height), y0 + size];
+      const y = places.find(free) ?? places[0];
+      taken.push([x, y]);
+      text.setAttribute("x", x); text.setAttribute("y", y);
+      text.setAttribute("font-size", size);
       boxes.append(text);
     }
   };
