@@ -67,10 +67,9 @@ def test_an_error_comes_in_its_turn_and_ends_everything() -> None:
             raise ValueError("five")
         return item
 
-    got = []
+    got: list[int] = []
     with pytest.raises(ValueError, match="five"):
-        for item in ordered(source(), work, workers=2, ahead=1, name="error"):
-            got.append(item)  # noqa: PERF402 - what came before the error counts
+        got.extend(ordered(source(), work, workers=2, ahead=1, name="error"))
     assert got == [0, 1, 2, 3, 4]
     assert max(begun) < 10
     assert closed.is_set()

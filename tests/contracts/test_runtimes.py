@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from faceproof.errors import DeviceError, NetworkError
 from faceproof.runtime import FakeNetwork, Network, load_network
+from faceproof.runtime import onnx as runtime_of_device
 from faceproof.runtime.cpu import computes_bf16
 
 RUNTIMES = ["openvino", "onnx"]
@@ -135,6 +137,50 @@ def test_a_file_that_is_no_network_is_a_network_error(tmp_path: Path, runtime: s
 def test_what_this_machine_cannot_do_is_a_device_error(small_network: Path, options: dict) -> None:
     with pytest.raises(DeviceError):
         load_network(small_network, **options)
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt", "coreml", "directml"])
+def test_a_device_without_its_provider_says_which_build_is_missing(small_network: Path, device: str) -> None:
+    import onnxruntime as ort
+
+    provider = runtime_of_device.PROVIDERS[device]
+    if provider in ort.get_available_providers():
+        pytest.skip(f"this ONNX Runtime has {provider}")
+    with pytest.raises(DeviceError, match=provider) as caught:
+        load_network(small_network, device=device)
+    assert device in caught.value.remedy
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt", "coreml", "directml"])
+def test_a_device_is_asked_of_its_own_provider(
+    small_network: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """With a build that has the provider, the session is opened on it and nothing else takes its place unseen."""
+    import onnxruntime as ort
+
+    provider = runtime_of_device.PROVIDERS[device]
+    asked: list[list[str]] = []
+    real = ort.InferenceSession
+
+    def open_session(path: str, options: object, providers: list[str]) -> object:
+        asked.append(providers)
+        return real(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [provider, "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", open_session)
+    with pytest.raises(DeviceError, match="could not start"):
+        load_network(small_network, device=device)
+    assert asked == [[provider]]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_streams_may_run_at_once_and_say_the_same(small_network: Path, batch: np.ndarray, runtime: str) -> None:
+    alone = load_network(small_network, runtime=runtime, precision="fp32", threads=1).run(batch)
+    network = load_network(small_network, runtime=runtime, precision="fp32", threads=2, streams=2)
+    with ThreadPoolExecutor(4) as pool:
+        for outputs in pool.map(network.run, [batch] * 24):
+            for name, value in outputs.items():
+                np.testing.assert_allclose(value, alone[name], atol=1e-6)
 
 
 def test_loading_a_network_brings_no_usage_statistics(small_network: Path) -> None:

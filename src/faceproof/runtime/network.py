@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @runtime_checkable
 class Network(Protocol):
-    """A loaded network. Implementations are safe to call from one thread at a time.
+    """A loaded network. As many threads may call it at once as its ``streams`` say, one where it has no such attribute.
 
     Attributes
     ----------
@@ -76,12 +76,14 @@ def load_network(
     device: str = "auto",
     precision: Precision = "auto",
     threads: int | None = None,
+    streams: int = 1,
 ) -> Network:
     """Load an ONNX file (or an OpenVINO ``.xml``).
 
     ``runtime="auto"`` takes OpenVINO on CPUs where it is installed and ONNX Runtime otherwise and for every
     other device. ``precision="auto"`` is bf16 where the CPU computes it natively and fp32 elsewhere.
-    ``threads`` bounds the cores used; by default all that this process may use. ``runtime="triton://host:port/model"``
+    ``threads`` bounds the cores used; by default all that this process may use. ``streams`` calls may run at once and share
+    them: more work in all where one call alone cannot fill the cores, each call slower. ``runtime="triton://host:port/model"``
     runs the network on a server of the Open Inference Protocol instead (:mod:`faceproof.runtime.triton`).
 
     Raises :class:`DeviceError` for a device or precision this machine lacks, and
@@ -104,7 +106,7 @@ def load_network(
     if runtime == "openvino":
         from faceproof.runtime.openvino import OpenVinoNetwork
 
-        return OpenVinoNetwork(path, device=device, precision=precision, threads=threads)
+        return OpenVinoNetwork(path, device=device, precision=precision, threads=threads, streams=streams)
     from faceproof.runtime.onnx import OnnxNetwork
 
-    return OnnxNetwork(path, device=device, precision=precision, threads=threads)
+    return OnnxNetwork(path, device=device, precision=precision, threads=threads, streams=streams)

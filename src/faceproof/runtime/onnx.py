@@ -11,7 +11,7 @@ from faceproof.errors import DeviceError, NetworkError
 from faceproof.runtime.cpu import usable_cores
 from faceproof.runtime.network import FloatArray, Precision
 
-_PROVIDERS = {
+PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
@@ -23,13 +23,20 @@ _PROVIDERS = {
 class OnnxNetwork:
     """An ONNX file in an ONNX Runtime session, fp32.
 
-    Threads do not spin while they wait: a spinning pool takes the cores that decoding and resizing need.
+    ``streams`` threads may call :meth:`run` at once. The session's own threads do not spin while they wait: a spinning
+    pool takes the cores that decoding and resizing need.
     """
 
     runtime = "onnx"
 
     def __init__(
-        self, path: Path, *, device: str = "auto", precision: Precision = "auto", threads: int | None = None
+        self,
+        path: Path,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        streams: int = 1,
     ) -> None:
         import onnxruntime as ort
 
@@ -38,16 +45,18 @@ class OnnxNetwork:
                 "ONNX Runtime has no bfloat16 kernels for CPUs", remedy="Use the openvino runtime or fp32."
             )
         device = "cpu" if device == "auto" else device
-        if device not in _PROVIDERS:
-            raise DeviceError(f"unknown device {device!r}", remedy=f"Use auto or one of {', '.join(_PROVIDERS)}.")
-        provider = _PROVIDERS[device]
+        if device not in PROVIDERS:
+            raise DeviceError(f"unknown device {device!r}", remedy=f"Use auto or one of {', '.join(PROVIDERS)}.")
+        provider = PROVIDERS[device]
         if provider not in ort.get_available_providers():
             raise DeviceError(
                 f"this ONNX Runtime was built without {provider}",
                 remedy=f"Install the onnxruntime build for {device}, or use --device cpu.",
             )
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
+        # A session may be run by several threads at once; each then brings its share of the cores.
+        options.intra_op_num_threads = max(1, (threads or usable_cores()) // streams)
+        self.streams = streams
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3

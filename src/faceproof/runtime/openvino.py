@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import queue
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +13,28 @@ from typing import Any
 import numpy as np
 
 from faceproof.errors import DeviceError, NetworkError
+from faceproof.runtime import compiled
 from faceproof.runtime.cpu import computes_bf16, usable_cores
 from faceproof.runtime.network import FloatArray, Precision
 
 
 class OpenVinoNetwork:
-    """An ONNX or OpenVINO IR file compiled for the CPU, one request at a time with lowest latency."""
+    """An ONNX or OpenVINO IR file compiled for the CPU.
+
+    ``streams`` threads may call :meth:`run` at once, each on its share of ``threads``; further ones wait. What was compiled
+    is kept (:mod:`faceproof.runtime.compiled`) and read back by the next process.
+    """
 
     runtime = "openvino"
 
     def __init__(
-        self, path: Path, *, device: str = "auto", precision: Precision = "auto", threads: int | None = None
+        self,
+        path: Path,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        streams: int = 1,
     ) -> None:
         ov = _import_openvino()
         if device not in ("auto", "cpu"):
@@ -34,27 +47,43 @@ class OpenVinoNetwork:
             "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": str(threads or usable_cores()),
+            "NUM_STREAMS": str(streams),
         }
+        self.streams = streams
         try:
             core = ov.Core()
-            model = core.read_model(str(path))
-            # Asked before compiling, which adds the names of tensors that were fused into an output.
-            self.outputs = tuple(_output_name(port) for port in model.outputs)
-            compiled = core.compile_model(model, "CPU", config)
+            kept = compiled.place_of(path, ov.__version__, config)
+            found = compiled.read(kept)
+            if found is not None:
+                self.outputs, content = found
+                network = core.import_model(io.BytesIO(content), "CPU", config)
+            else:
+                model = core.read_model(str(path))
+                # Asked before compiling, which adds the names of tensors that were fused into an output.
+                self.outputs = tuple(_output_name(port) for port in model.outputs)
+                network = core.compile_model(model, "CPU", config)
+                if kept is not None:
+                    compiled.write(kept, self.outputs, network.export_model().getvalue())
         except RuntimeError as error:
             raise NetworkError(f"OpenVINO cannot load {path.name}: {_first_line(error)}") from error
-        self._request = compiled.create_infer_request()
+        # The one used last comes first: its buffers are still in the cache.
+        self._requests: queue.LifoQueue[Any] = queue.LifoQueue()
+        for _ in range(streams):
+            self._requests.put(network.create_infer_request())
 
     def run(self, batch: FloatArray) -> Mapping[str, FloatArray]:
+        request = self._requests.get()
         try:
-            self._request.infer([np.ascontiguousarray(batch, dtype=np.float32)], share_inputs=True)
+            request.infer([np.ascontiguousarray(batch, dtype=np.float32)], share_inputs=True)
+            # The request's tensors are overwritten by its next run; callers get their own.
+            return {
+                name: np.array(request.get_output_tensor(place).data, dtype=np.float32)
+                for place, name in enumerate(self.outputs)
+            }
         except RuntimeError as error:
             raise NetworkError(f"OpenVINO refused a batch of shape {batch.shape}: {_first_line(error)}") from error
-        # The request's tensors are overwritten by its next run; callers get their own.
-        return {
-            name: np.array(self._request.get_output_tensor(place).data, dtype=np.float32)
-            for place, name in enumerate(self.outputs)
-        }
+        finally:
+            self._requests.put(request)
 
 
 def _output_name(port: Any) -> str:
