@@ -13,6 +13,7 @@ import warnings
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,9 +56,27 @@ def available_codecs() -> tuple[str, ...]:
 def codec_round_trip(frames: np.ndarray, codec: str, crf: float, keep: int, preset: str = "veryfast") -> np.ndarray:
     """Encode `frames` (uint8 `[T, H, W, 3]`, H and W even) and return decoded frame number `keep`, `[H, W, 3]`.
 
-    `crf` is the x264 scale (0 to 51) for every codec; MPEG-4 gets the quantiser that looks alike.
+    Raises RuntimeError when the encoder gives back too few frames.
+    """
+    decoded = _transcode(frames, codec, crf, preset)
+    if len(decoded) <= keep:
+        raise RuntimeError(f"{codec} returned {len(decoded)} of {len(frames)} frames")
+    return decoded[keep].to_ndarray(format="rgb24")
+
+
+def transcode(frames: np.ndarray, codec: str, crf: float, preset: str = "veryfast") -> np.ndarray:
+    """All of `frames` (uint8 `[T, H, W, 3]`, H and W even) through an encoder and back.
+
     Raises RuntimeError when the encoder gives back fewer frames than it was fed.
     """
+    decoded = _transcode(frames, codec, crf, preset)
+    if len(decoded) != len(frames):
+        raise RuntimeError(f"{codec} returned {len(decoded)} of {len(frames)} frames")
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
+
+
+def _transcode(frames: np.ndarray, codec: str, crf: float, preset: str) -> list[Any]:
+    """Encode and decode. `crf` is the x264 scale (0 to 51) for every codec; MPEG-4 gets the quantiser that looks alike."""
     import av
 
     # codec to codec, no container: a muxer is slower and refuses some packet orders
@@ -86,10 +105,7 @@ def codec_round_trip(frames: np.ndarray, codec: str, crf: float, keep: int, pres
     decoder = av.CodecContext.create(_DECODERS[codec], "r")
     decoder.thread_count = 1
     decoded = [frame for packet in packets for frame in decoder.decode(packet)]
-    decoded += decoder.decode(None)
-    if len(decoded) <= keep:
-        raise RuntimeError(f"{codec} returned {len(decoded)} of {len(frames)} frames")
-    return decoded[keep].to_ndarray(format="rgb24")
+    return decoded + decoder.decode(None)
 
 
 def sensor(images: list[np.ndarray], rng: np.random.Generator, options: DegradeOptions) -> list[np.ndarray]:
