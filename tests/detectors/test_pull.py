@@ -10,9 +10,12 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from faceproof.detectors import catalog
-from faceproof.detectors.pull import fetch, remove
+from faceproof.cli import app
+from faceproof.cli import detectors as verbs
+from faceproof.detectors import catalog, pull
+from faceproof.detectors.pull import fetch, remove, wanted
 from faceproof.errors import FaceproofError, OptionError, WeightsError
 
 CONTENT = bytes(range(256)) * 9000
@@ -114,6 +117,59 @@ def test_a_servers_refusal_and_an_unreachable_one_are_named() -> None:
         fetch(URL, DIGEST, opener=refuses)
     with pytest.raises(WeightsError, match=r"example\.org cannot be reached: no route"):
         fetch(URL, DIGEST, opener=gone)
+
+
+SEVEN = "efficientnet-b7-dfdc-seven"
+
+
+def sums() -> dict[str, str]:
+    """A checksum for each of the seven members."""
+    asked = ("111-36", "555-19", "777-29", "777-31", "888-37", "888-40", "999-23")
+    return {f"efficientnet-b7-dfdc-{one}": f"{number:064x}" for number, one in enumerate(asked)}
+
+
+def test_of_an_ensemble_every_member_is_wanted() -> None:
+    files, ready = wanted(SEVEN, sums())
+    assert ready == []
+    assert {file.name: file.sha256 for file in files} == sums()
+    assert {file.import_as for file in files} == {"efficientnet-b7-dfdc"}
+    assert len({file.url for file in files}) == 7
+    assert {file.licence for file in files} == {"MIT, github.com/selimsef/dfdc_deepfake_challenge"}
+    for file in files:
+        seed, epoch = file.name.split("-")[-2:]
+        assert file.url.rsplit("/", 1)[1].startswith(f"final_{seed}_")
+        assert file.url.endswith(f"_{epoch}")
+
+
+def test_all_that_lacks_a_checksum_is_named_before_anything_is_fetched() -> None:
+    some = dict(list(sums().items())[:5])
+    with pytest.raises(WeightsError, match=r"no checksum for https.*final_888_\S+_40, https.*final_999_") as caught:
+        wanted(SEVEN, some)
+    assert "--sha256 efficientnet-b7-dfdc-888-40=HEX for each" in caught.value.remedy
+    with pytest.raises(OptionError, match="has no member nobody"):
+        wanted(SEVEN, sums() | {"nobody": DIGEST})
+    with pytest.raises(OptionError, match="7 members and one --url"):
+        wanted(SEVEN, sums(), url=URL)
+
+
+def test_an_ensembles_pull_imports_what_is_not_there_yet(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[tuple[Path, str, str | None]] = []
+    monkeypatch.setattr(pull, "fetch", lambda url, sha256, **_: home / sha256)
+    monkeypatch.setattr(verbs, "_import_file", lambda file, as_, name, *_: imported.append((file, as_, name)))
+    first = home / "models" / "efficientnet-b7-dfdc-555-19"
+    first.mkdir(parents=True)
+    text = catalog.find_spec("efficientnet-b7-dfdc").source.read_text()
+    text = text.replace('name = "efficientnet-b7-dfdc"', 'name = "efficientnet-b7-dfdc-555-19"')
+    (first / "network.onnx").write_bytes(CONTENT)
+    (first / "spec.toml").write_text(f'{text}\n[weights]\nfile = "network.onnx"\nsha256 = "{DIGEST}"\n')
+    options = [part for name, digest in sums().items() for part in ("--sha256", f"{name}={digest}")]
+    done = CliRunner().invoke(app, ["detectors", "pull", SEVEN, *options])
+    assert done.exit_code == 0, done.exception
+    assert "efficientnet-b7-dfdc-555-19 is there already" in done.stderr
+    left = {name: digest for name, digest in sums().items() if name != "efficientnet-b7-dfdc-555-19"}
+    assert imported == [(home / digest, "efficientnet-b7-dfdc", name) for name, digest in left.items()]
+    bare = CliRunner().invoke(app, ["detectors", "pull", SEVEN, "--sha256", DIGEST]).exception
+    assert "several members" in str(bare)
 
 
 def test_only_the_users_own_detectors_are_removed(home: Path) -> None:

@@ -125,37 +125,47 @@ def verify(
 
 @_detectors.command()
 def pull(
-    name: Annotated[str, _NAME],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A detector or ensemble, as `detectors list` names it.")],
     sha256: Annotated[
-        str | None, typer.Option("--sha256", metavar="HEX", help="The file's checksum, where its authors state none.")
+        list[str] | None,
+        typer.Option(
+            "--sha256",
+            metavar="HEX",
+            help="The file's checksum, where its authors state none; of an ensemble MEMBER=HEX, once for each.",
+        ),
     ] = None,
     url: Annotated[str | None, typer.Option("--url", metavar="URL", help="Fetch this instead; needs --sha256.")] = None,
     stay_offline: Annotated[bool, typer.Option("--offline", help="Use only what was fetched before.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite what is installed under that name.")] = False,
 ) -> None:
-    """Fetch the authors' checkpoint, check it, and import it."""
-    from faceproof.detectors import catalog
-    from faceproof.detectors.pull import fetch
-    from faceproof.errors import WeightsError
+    """Fetch the authors' checkpoint, check it, and import it; of an ensemble, each member that is not there yet."""
+    from faceproof.detectors.pull import fetch, wanted
 
-    installed = catalog.find_spec(name)
-    spec = catalog.find_spec(installed.spec.profile_of).spec if installed.spec.profile_of else installed.spec
-    address = url or spec.checkpoint.url
-    if address is None:
-        raise WeightsError(
-            f"nobody publishes the weights of {spec.name} at an address Faceproof knows",
-            remedy=f"Get them from {spec.licence.origin}, then run `faceproof import FILE --as {spec.name}`.",
-        )
-    digest = sha256 or (None if url else spec.checkpoint.sha256)
-    if digest is None:
-        raise WeightsError(
-            f"the authors of {spec.name} state no checksum for {address}",
-            remedy="Give one you trust with --sha256, or download it yourself and use "
-            f"`faceproof import FILE --as {spec.name}`.",
-        )
-    typer.echo(f"{spec.name}: {spec.licence.weights}, {spec.licence.origin}", err=True)
-    path = fetch(address, digest.lower(), progress=_percent(), stay_offline=stay_offline)
-    _import_file(path, spec.name, None, [], replace)
+    files, ready = wanted(name, _checksums(sha256 or [], name), url=url, replace=replace)
+    for member in ready:
+        typer.echo(f"{member} is there already", err=True)
+    for file in files:
+        typer.echo(f"{file.name}: {file.licence}", err=True)
+        path = fetch(file.url, file.sha256, progress=_percent(), stay_offline=stay_offline)
+        _import_file(path, file.import_as, file.name, [], replace)
+
+
+def _checksums(given: list[str], name: str) -> dict[str, str]:
+    """``MEMBER=HEX`` by member; ``HEX`` alone belongs to the detector asked for."""
+    from faceproof.detectors import catalog
+    from faceproof.detectors.ensemble import find_ensemble
+    from faceproof.errors import OptionError
+
+    found: dict[str, str] = {}
+    for one in given:
+        member, sign, digest = one.rpartition("=")
+        if not sign:
+            if find_ensemble(name) is not None:
+                raise OptionError(f"{name} has several members", remedy="Say whose it is: --sha256 MEMBER=HEX.")
+            spec = catalog.find_spec(name).spec
+            member = spec.profile_of or spec.name
+        found[member] = digest
+    return found
 
 
 def _percent() -> Callable[[int, int | None], None]:

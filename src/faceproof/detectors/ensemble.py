@@ -23,6 +23,7 @@ from faceproof.detectors.detector import Crop, Detector, FloatArray
 from faceproof.detectors.fusion import FusionMethod, Opinions, Stacked, check_numbers, check_weights, fuse
 from faceproof.detectors.spec import (
     Calibration,
+    Checkpoint,
     DetectorSpec,
     Faces,
     Frames,
@@ -56,11 +57,17 @@ def _middle(crop: Crop, share: float) -> Crop:
 
 
 class EnsembleMember(_Table):
-    """One voice: an installed detector, how much it weighs, and through which ``view`` it sees the crops."""
+    """One voice: an installed detector, how much it weighs, and through which ``view`` it sees the crops.
+
+    ``checkpoint`` is the authors' file that becomes this member when it is imported as ``import_as``; ``detectors pull``
+    fetches it. Neither decides a score, so neither is hashed.
+    """
 
     detector: str
     weight: Annotated[float, Field(ge=0)] = 1.0
     view: Literal["plain", "flip", "zoom", "zoom_flip"] = "plain"
+    import_as: Annotated[str | None, Field(exclude=True)] = None
+    checkpoint: Annotated[Checkpoint | None, Field(exclude=True)] = None
 
     @property
     def name(self) -> str:
@@ -211,6 +218,7 @@ class Ensemble(Detector):
             "\n".join([hashed_text(spec), *(voice.detector.spec_sha256 for voice in self.voices)]).encode()
         ).hexdigest()
         self.batch_size = max(voice.detector.batch_size for voice in self.voices)
+        self.streams = 1  # members that fail are crossed off for all that follows, so faces keep their order
         self.thresholds = np.asarray([voice.detector.spec.verdict.threshold for voice in self.voices])
 
     def cut(self, image: Crop, box: tuple[float, float, float, float]) -> MemberCrops:
@@ -329,7 +337,8 @@ def load_ensemble(
 ) -> Ensemble:
     """Load the members of an ensemble, each detector once. Those without weights are left out and named in the report.
 
-    Raises :class:`UnknownDetectorError` for a member that is not installed at all, and what :class:`Ensemble` raises.
+    Raises :class:`UnknownDetectorError` for a member that is not installed and cannot be pulled, and what
+    :class:`Ensemble` raises.
     """
     from faceproof.detectors.detector import load_detector
 
@@ -341,7 +350,10 @@ def load_ensemble(
         try:
             loaded[name] = load_detector(name, device=device, precision=precision, runtime=runtime, threads=threads)
         except UnknownDetectorError:
-            raise
+            member = next(member for member in spec.members if member.detector == name)
+            if member.checkpoint is None:
+                raise
+            absent[name] = f"not installed; run `faceproof detectors pull {spec.name}`"
         except FaceproofError as error:
             absent[name] = error.message
     voices = [Voice(member, loaded[member.detector]) for member in spec.members if member.detector in loaded]

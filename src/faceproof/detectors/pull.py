@@ -11,7 +11,8 @@ import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from faceproof.detectors import catalog
 from faceproof.detectors.catalog import InstalledSpec
+from faceproof.detectors.ensemble import EnsembleSpec, find_ensemble
 from faceproof.errors import OptionError, OutputError, WeightsError
 
 TIMEOUT = 30
@@ -32,6 +34,84 @@ Open = Callable[[urllib.request.Request], Any]
 def offline() -> bool:
     """Whether ``FACEPROOF_OFFLINE`` forbids the network."""
     return os.environ.get("FACEPROOF_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One file to fetch: it becomes the detector ``name`` when it is imported as ``import_as``."""
+
+    name: str
+    import_as: str
+    url: str
+    sha256: str
+    licence: str
+
+
+def wanted(
+    name: str, sha256: Mapping[str, str], *, url: str | None = None, replace: bool = False
+) -> tuple[list[Wanted], list[str]]:
+    """What must be fetched for the detector or ensemble ``name``, and which of its members are there already.
+
+    ``sha256`` are the user's checksums by detector or member; ``url`` stands in for the record's, of a single detector.
+    Raises :class:`WeightsError` that names everything without an address or checksum, before anything is fetched.
+    """
+    joint = find_ensemble(name)
+    if joint is None:
+        asked = [_of_detector(name, url)]
+    elif url is not None:
+        raise OptionError(f"{name} has {len(joint.members)} members and one --url", remedy="Pull a member with --url.")
+    else:
+        asked = list(_of_members(joint))
+    unknown = sorted(sha256.keys() - {one.name for one in asked})
+    if unknown:
+        raise OptionError(
+            f"{name} has no member {', '.join(unknown)}", remedy=f"It has {', '.join(one.name for one in asked)}."
+        )
+    there = {installed.spec.name for installed in catalog.installed_specs() if installed.has_weights}
+    ready = [one.name for one in asked if joint is not None and one.name in there and not replace]
+    rest = [one for one in asked if one.name not in ready]
+    addressless = [one for one in rest if not one.url]
+    if addressless:
+        first = addressless[0]
+        raise WeightsError(
+            f"nobody publishes the weights of {', '.join(one.name for one in addressless)} at an address Faceproof knows",
+            remedy=f"Get them from {first.licence.partition(', ')[2]}, then run "
+            f"`faceproof import FILE --as {first.import_as}`.",
+        )
+    found = [one if one.name not in sha256 else _with(one, sha256[one.name]) for one in rest]
+    unchecked = [one for one in found if not one.sha256]
+    if unchecked:
+        first = unchecked[0]
+        option = f"--sha256 {first.name}=HEX for each" if joint is not None else "--sha256"
+        raise WeightsError(
+            f"the authors of {name} state no checksum for {', '.join(one.url for one in unchecked)}",
+            remedy=f"Give one you trust with {option}, or download it yourself and use "
+            f"`faceproof import FILE --as {first.import_as}`.",
+        )
+    return found, ready
+
+
+def _with(one: Wanted, sha256: str) -> Wanted:
+    return Wanted(one.name, one.import_as, one.url, sha256.lower(), one.licence)
+
+
+def _of_detector(name: str, url: str | None) -> Wanted:
+    spec = catalog.find_spec(name).spec
+    if spec.profile_of:
+        spec = catalog.find_spec(spec.profile_of).spec
+    address, stated = (url, None) if url else (spec.checkpoint.url, spec.checkpoint.sha256)
+    return Wanted(spec.name, spec.name, address or "", stated or "", f"{spec.licence.weights}, {spec.licence.origin}")
+
+
+def _of_members(joint: EnsembleSpec) -> Iterator[Wanted]:
+    for name, member in {member.detector: member for member in joint.members}.items():
+        if member.checkpoint is None or member.import_as is None:
+            yield _of_detector(name, None)
+            continue
+        licence = catalog.find_spec(member.import_as).spec.licence
+        given = member.checkpoint
+        words = f"{licence.weights}, {licence.origin}"
+        yield Wanted(name, member.import_as, given.url or "", given.sha256 or "", words)
 
 
 def fetch(
