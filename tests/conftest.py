@@ -6,9 +6,14 @@ All are made once per session, when first asked for. ``make_video`` writes more 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+
+# one test process a core already: two OpenMP threads each would spend their time waiting for each other
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import av
 import cv2

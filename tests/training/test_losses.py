@@ -56,3 +56,10 @@ def test_auroc_agrees_with_scikit_learn():
         if 0 < labels.sum() < 50:
             assert auroc(labels, scores) == pytest.approx(metrics.roc_auc_score(labels, scores))
     assert auroc(np.ones(3), np.arange(3)) == 0.5
+
+
+def test_ranking_looks_at_differences_within_pairs_only():
+    logit = torch.tensor([0.0, 2.0, -5.0, -3.0])
+    torch.testing.assert_close(losses.pair_rank(logit), F.softplus(torch.tensor(-2.0)))
+    torch.testing.assert_close(losses.pair_rank(logit + 7), losses.pair_rank(logit))
+    assert losses.pair_rank(logit.flip(0)) > losses.pair_rank(logit)

@@ -50,3 +50,10 @@ def test_an_unknown_recipe_names_those_that_exist(tmp_path):
     bad.write_text("name = ")
     with pytest.raises(TrainingError, match="not valid TOML"):
         load_recipe(bad)
+
+
+def test_ranking_needs_pairs(tmp_path):
+    path = tmp_path / "ranked.toml"
+    path.write_text('name = "ranked"\nmode = "supervised"\n[loss]\nrank = 0.5\n')
+    with pytest.raises(TrainingError, match="pairs"):
+        load_recipe(path)

@@ -1,4 +1,4 @@
-"""`faceproof train RECIPE`, `train preview`, `train landmarks`, `train package`, `train recipes`."""
+"""`faceproof train RECIPE`, `train preview`, `train landmarks`, `train autoencoders`, `train package`, `train recipes`."""
 
 from __future__ import annotations
 
@@ -189,6 +189,23 @@ def landmarks(
 
     found, total = write_landmarks(data, out)
     typer.echo(f"{found} of {total} faces have dense landmarks; the others use the average face")
+
+
+@rooms.command()
+def autoencoders(
+    data: Annotated[Path, _DATA],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write; recipes name it.")],
+    steps: Annotated[int, typer.Option(min=10, help="Steps per autoencoder.", show_default=True)] = 400,
+    seed: Annotated[int, typer.Option(show_default=True)] = 0,
+) -> None:
+    """Train the small autoencoders that paint part of the forgeries (recipe key pairs.autoencoders)."""
+    _needs_extra()
+    from faceproof.training.autoencoder import VARIANTS, train_autoencoders
+    from faceproof.training.shards import FaceStore
+
+    errors = train_autoencoders(FaceStore(data, "train"), out, steps=steps, seed=seed)
+    for (grow, code), error in zip(VARIANTS, errors, strict=True):
+        typer.echo(f"{grow:<10} code {code:<3} mean error {error * 255:.1f} of 255")
 
 
 @rooms.command()

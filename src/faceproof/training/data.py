@@ -72,7 +72,7 @@ def pair_options(recipe: Recipe, heatmap: int = 0) -> pairs.PairOptions:
     table = recipe.pairs
     return pairs.PairOptions(
         size=recipe.input.size, heatmap=heatmap or recipe.input.size // 8, crop=table.crop, group=table.group,
-        blend=selfblend.BlendOptions(swap=table.swap, reenact=table.reenact),
+        blend=selfblend.BlendOptions(table.swap, table.reenact, table.autoencoders),
         degrade=degrade.DegradeOptions(codec=table.codec, crf=table.crf, tile=table.tile),
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, losses
 from faceproof.training.data import Batches, Normaliser, Source, Watch, open_source, open_watch
 from faceproof.training.journal import Journal
-from faceproof.training.networks import build_network
+from faceproof.training.networks import build_network, widen_depthwise
 from faceproof.training.recipe import Recipe
 from faceproof.training.schedules import AveragedWeights, LearningRate, build_optimiser, freeze, hold_batchnorm
 
@@ -88,6 +88,8 @@ def train(
     watching = open_watch(watch, recipe) if watch else None
     torch.manual_seed(recipe.run.seed)  # every process starts from the same random head
     bare = build_network(recipe).to(memory_format=channels_last)  # type: ignore[call-overload]
+    if fabric.device.type == "cpu" and recipe.run.precision == "bf16-mixed":
+        widen_depthwise(bare)
     freeze(bare, recipe.network.train, recipe.network.freeze_batchnorm)
     optimiser = build_optimiser(bare, recipe.optimiser)
     network, optimiser = fabric.setup(bare, optimiser)
@@ -229,6 +231,10 @@ def _loss(
     )
     total = losses.LOSSES[recipe.loss.kind](logit, label, weight, **options)
     parts = {"class_loss": float(total.detach()), "accuracy": float(((logit > 0) == (label > 0.5)).float().mean())}
+    if recipe.loss.rank:
+        rank = losses.pair_rank(logit)
+        parts["rank_loss"] = float(rank.detach())
+        total = total + recipe.loss.rank * rank
     if prediction.heatmap is not None and "mask" in batch and recipe.loss.mask:
         mask = losses.mask_bce(prediction.heatmap.float(), batch["mask"].to(device))
         parts["mask_loss"] = float(mask.detach())

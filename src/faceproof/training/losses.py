@@ -50,6 +50,16 @@ def mask_bce(heatmap: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(heatmap, mask)
 
 
+def pair_rank(logit: Tensor) -> Tensor:
+    """How far a pair's fake is from scoring above its real: mean softplus(real - fake); rows 2k are real, 2k + 1 fake.
+
+    Person, light and compression are the same in both, so they cancel and only the forgery is left to learn
+    (pairwise logistic loss, Burges et al., ICML 2005).
+    """
+    real, fake = logit.view(-1, 2).unbind(1)
+    return F.softplus(real - fake).mean()
+
+
 #: Names a recipe may use.
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "bce": smoothed_bce,

@@ -53,7 +53,7 @@ class InputTable(_Table):
 
 
 class PairsTable(_Table):
-    """Self-made pairs; see `pairs.PairOptions` for the meaning of each key."""
+    """Self-made pairs; see `pairs.PairOptions` for the meaning of each key. autoencoders: a file of `train autoencoders`."""
 
     crop: tuple[float, float] = (0.72, 1.3)
     group: Annotated[int, Field(ge=1)] = 4
@@ -63,6 +63,7 @@ class PairsTable(_Table):
     crf: tuple[float, float] = (18.0, 40.0)
     tile: tuple[int, int] = (96, 320)
     held_out: Share = 0.04
+    autoencoders: str = ""
 
 
 class AugmentTable(_Table):
@@ -88,12 +89,13 @@ class AugmentTable(_Table):
 
 
 class LossTable(_Table):
-    """kind: a name in `losses.LOSSES`; mask: weight of the mask head's loss."""
+    """kind: a name in `losses.LOSSES`; mask: weight of the mask head's loss; rank: of the order within each pair."""
 
     kind: Literal["bce", "focal", "class_averaged_bce"] = "bce"
     smoothing: Share = 0.02
     gamma: Annotated[float, Field(ge=0)] = 2.0
     mask: Annotated[float, Field(ge=0)] = 1.0
+    rank: Annotated[float, Field(ge=0)] = 0.0
 
 
 class OptimiserTable(_Table):
@@ -174,6 +176,8 @@ class Recipe(_Table):
     def _fits(self) -> Recipe:
         if self.mode == "pairs" and self.run.batch % (2 * self.pairs.group):
             raise ValueError(f"run.batch must be a multiple of {2 * self.pairs.group} (two pictures × pairs.group)")
+        if self.mode != "pairs" and self.loss.rank:
+            raise ValueError("loss.rank compares the two pictures of a pair: it needs mode = 'pairs'")
         return self
 
 

@@ -5,7 +5,8 @@
 * **self-blend** - the face blended onto itself after one copy was re-coloured, re-sampled and shifted
   (after the idea of Shiohara & Yamasaki, "Detecting Deepfakes with Self-Blended Images", CVPR 2022);
 * **swap** - another person's face, aligned by landmarks and colour-matched, blended in (Face X-ray, CVPR 2020);
-* **re-enactment** - the same face with a moved mouth or expression and re-rendered texture.
+* **re-enactment** - the same face with a moved mouth or expression, drawn anew by a smoothing decoder, a
+  rasteriser or a trained autoencoder.
 
 Real and fake are equal outside the mask, exactly; what follows (`degrade`) is done to both alike, so
 the only thing to learn is the forgery. Pictures are RGB uint8 `[side, side, 3]`, landmarks float32
@@ -28,6 +29,8 @@ class BlendOptions:
 
     swap: float = 0.25
     reenact: float = 0.35
+    #: File of `faceproof train autoencoders`; with one, a third of the painted faces went through a real decoder.
+    autoencoders: str = ""
 
 
 def shift_colour(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
@@ -127,8 +130,25 @@ def self_blend(
     return target, blend(target, source, mask), mask
 
 
+def draw_anew(image: np.ndarray, points: np.ndarray, rng: np.random.Generator, autoencoders: str = "") -> np.ndarray:
+    """Have a forger's program draw the face: a smoothing decoder, a graphics engine or a trained one; RGB uint8."""
+    kind = rng.random()
+    if kind < 0.3:
+        return warps.rasterise(image, points, rng)
+    if kind < 0.65 and autoencoders:
+        from faceproof.training.autoencoder import paint  # torch: only where a trained painter is wanted
+
+        return paint(image, autoencoders, rng)
+    return warps.rerender(image, rng)
+
+
 def swap(
-    image: np.ndarray, points: np.ndarray, other: np.ndarray, other_points: np.ndarray, rng: np.random.Generator
+    image: np.ndarray,
+    points: np.ndarray,
+    other: np.ndarray,
+    other_points: np.ndarray,
+    rng: np.random.Generator,
+    autoencoders: str = "",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Another face in place of this one; returns (real, fake, mask)."""
     side = image.shape[0]
@@ -144,8 +164,8 @@ def swap(
     # a pasted face may be the softer part (a network painted it) or the sharper one (a graphics engine did, into a
     # compressed clip): show both, or "smooth inside" becomes the only sign of a forgery
     kind = rng.random()
-    if kind < 0.25:
-        source = warps.rerender(source, rng)
+    if kind < 0.3:
+        source = draw_anew(source, points, rng, autoencoders)
     elif kind < 0.5:
         source = sharpen(source, rng)
     elif kind < 0.75:
@@ -155,14 +175,14 @@ def swap(
 
 
 def reenact(
-    image: np.ndarray, points: np.ndarray, rng: np.random.Generator
+    image: np.ndarray, points: np.ndarray, rng: np.random.Generator, autoencoders: str = ""
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same face with another expression and re-rendered skin; returns (real, fake, mask)."""
+    """The same face with another expression and skin drawn anew; returns (real, fake, mask)."""
     source = warps.change_expression(image, points, rng)
     treatment = rng.random()
-    if treatment < 0.7:
-        source = warps.rerender(source, rng)
-    elif treatment < 0.8:  # rendered sharper than the clip around it
+    if treatment < 0.75:
+        source = draw_anew(source, points, rng, autoencoders)
+    elif treatment < 0.82:  # rendered sharper than the clip around it
         source = sharpen(source, rng)
     elif treatment < 0.9:
         image = shift_frequency(image, rng)
@@ -188,7 +208,7 @@ def make_pair(
     """  # fmt: skip
     kind = rng.random()
     if kind < options.swap and other is not None:
-        return swap(image, points, other[0], other[1], rng)
+        return swap(image, points, other[0], other[1], rng, options.autoencoders)
     if options.swap <= kind < options.swap + options.reenact:
-        return reenact(image, points, rng)
+        return reenact(image, points, rng, options.autoencoders)
     return self_blend(image, points, rng)
