@@ -74,7 +74,7 @@ def train_autoencoders(
             painted = network(picture)
             error = F.l1_loss(painted, picture)
             loss = error + sum(F.l1_loss(painted.diff(dim=d), picture.diff(dim=d)) for d in (2, 3))
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             rate.step()
             optimiser.zero_grad(set_to_none=True)

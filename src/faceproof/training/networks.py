@@ -84,7 +84,7 @@ def widen_depthwise(network: nn.Module) -> None:
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not isinstance(layer.forward, _Wide):
-            layer.forward = _Wide(layer)  # type: ignore[method-assign]
+            layer.forward = _Wide(layer)  # type: ignore[assignment, method-assign]
 
 
 class _Wide:
