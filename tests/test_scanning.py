@@ -1,7 +1,10 @@
 """The main job, end to end on made media, with a detector that calls bright faces fake."""
 
+import itertools
 import threading
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import faceproof
+from faceproof import scanning
 from faceproof.detectors.detector import Detector, load_detector
 from faceproof.detectors.spec import Faces, Frames
-from faceproof.errors import MediaError, OptionError, UnknownDetectorError
+from faceproof.errors import MediaError, NetworkError, OptionError, UnknownDetectorError
 from faceproof.events import EventName, ProgressEvent
+from faceproof.looks import SECOND_LOOK_FRAMES, SECOND_LOOK_MOMENTS, second_look_plan
 from faceproof.media import containers, videos
 from faceproof.results import Reason, Verdict
-from faceproof.scanning import SECOND_LOOK_FRAMES, SECOND_LOOK_MOMENTS, second_look_plan
+from faceproof.runtime import FakeNetwork
 
 from .test_judge import face, frames
 from .toy_detector import write_toy_detector
@@ -82,14 +87,94 @@ def test_the_same_file_gives_the_same_report(toy: Detector, clip_mp4: Path) -> N
     assert answer() == answer()
 
 
-def test_auto_looks_again_where_it_was_suspicious(toy: Detector, clip_mp4: Path, clip_noface_mp4: Path) -> None:
-    suspicious = faceproof.scan(clip_mp4, detector=toy)
-    indices = [f.index for f in suspicious.frame_predictions]
+def test_auto_stops_where_the_verdict_is_settled_and_goes_on_where_it_is_not(
+    toy: Detector, clip_mp4: Path, clip_noface_mp4: Path
+) -> None:
+    even = {int(index) for index in np.linspace(0, 89, 32, dtype=int)}
+    settled = faceproof.scan(clip_mp4, detector=toy)
+    assert settled.verdict is faceproof.scan(clip_mp4, detector=toy, frames="all").verdict is Verdict.FAKE
+    assert {f.index for f in settled.frame_predictions} < even
+    assert settled.frames_analyzed == 16
+
+    # Judged by a threshold that is the score itself, nothing settles the verdict, and every frame is suspicious.
+    rule = toy.spec.verdict.model_copy(update={"threshold": settled.score, "frame_threshold": 0.0})
+    open_question = faceproof.scan(clip_mp4, detector=with_spec(toy, verdict=rule))
+    indices = [f.index for f in open_question.frame_predictions]
     assert indices == sorted(set(indices))
-    assert set(np.linspace(0, 89, 32, dtype=int)) < set(indices)
-    assert all(f.faces for f in suspicious.frame_predictions)
-    assert {face.track for f in suspicious.frame_predictions for face in f.faces} == {1}
+    assert even < set(indices)
+    assert {face.track for f in open_question.frame_predictions for face in f.faces} == {1}
     assert faceproof.scan(clip_noface_mp4, detector=toy).frames_analyzed == 32
+
+
+def one_after_another(items: Iterator[Any], work: Callable[[Any], Any], *, workers: int, name: str) -> Generator[Any]:
+    """The stages without threads."""
+    for item in items:
+        yield work(item)
+
+
+@pytest.mark.parametrize("sampling", ["auto", "all", "every:4"])
+@pytest.mark.parametrize("mode", ["thorough", "fast"])
+def test_side_by_side_says_exactly_what_one_after_another_says(
+    toy: Detector, clip_two_people_mp4: Path, monkeypatch: pytest.MonkeyPatch, sampling: str, mode: Any
+) -> None:
+    def answer() -> dict[str, Any]:
+        report = faceproof.scan(clip_two_people_mp4, detector=toy, frames=sampling, faces=mode)
+        return report.model_dump(exclude={"processing_time", "timings"})
+
+    side_by_side = answer()
+    monkeypatch.setattr(scanning, "ordered", one_after_another)
+    assert side_by_side == answer()
+
+
+def threads_of_a_scan() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("faceproof-")]
+
+
+def test_an_interrupted_scan_leaves_no_thread_behind(toy: Detector, clip_mp4: Path) -> None:
+    def interrupt(event: ProgressEvent) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        faceproof.scan(clip_mp4, detector=toy, frames="all", on_event=interrupt)
+    assert threads_of_a_scan() == []
+
+
+def test_a_network_that_fails_half_way_ends_the_scan_with_its_own_error(toy: Detector, clip_mp4: Path) -> None:
+    calls = itertools.count()
+
+    def fail(batch: np.ndarray) -> np.ndarray:
+        if next(calls) == 3:
+            raise NetworkError("the engine broke")
+        return batch.mean(axis=(1, 2, 3))
+
+    events: list[ProgressEvent] = []
+    with pytest.raises(NetworkError, match="the engine broke"):
+        faceproof.scan(clip_mp4, detector=Detector(toy.spec, FakeNetwork(fail)), frames="all", on_event=events.append)
+    assert events[-1].event is EventName.ANALYSIS_FAILED
+    assert threads_of_a_scan() == []
+
+
+def test_a_slow_network_does_not_pile_up_frames(toy: Detector, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: set[int] = set()
+    most = 0
+    real = scanning.read_frames
+
+    def counted(*arguments: Any, **options: Any) -> Iterator[Any]:
+        nonlocal most
+        for frame in real(*arguments, **options):
+            alive.add(frame.index)
+            weakref.finalize(frame.image, alive.discard, frame.index)
+            most = max(most, len(alive))
+            yield frame
+
+    def slow(batch: np.ndarray) -> np.ndarray:
+        time.sleep(0.15)
+        return batch.mean(axis=(1, 2, 3))
+
+    monkeypatch.setattr(scanning, "read_frames", counted)
+    report = faceproof.scan(clip_mp4, detector=Detector(toy.spec, FakeNetwork(slow)), frames="all")
+    assert report.frames_analyzed == 90
+    assert most <= 12
 
 
 @given(
@@ -207,5 +292,5 @@ def test_one_thread_means_one_thread(toy: Detector, clip_mp4: Path, monkeypatch:
     assert started == []
     contexts.clear()
     faceproof.scan(clip_mp4, detector=toy)
-    assert set(started) == {"faceproof-decode"}
+    assert "faceproof-decode" in started
     assert min(stream.codec_context.thread_count for stream in contexts) > 1

@@ -8,7 +8,7 @@ steps (decoding, convolutions, resizing) release Python's lock, so threads are e
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 def ordered(
     items: Iterator[Item], work: Callable[[Item], Result], *, workers: int, ahead: int = 1, name: str = "stage"
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yield ``work(item)`` for each item, in the order of the items, worked on by ``workers`` threads.
 
     At most ``workers + ahead`` items are taken from ``items`` before their results are taken from here. ``workers=0`` works

@@ -1,38 +1,56 @@
 """The one place where the stages meet: media ▶ faces ▶ tracks ▶ crops ▶ detector ▶ report.
 
-Frames stream: only the faces' numbers are kept. ``auto`` looks twice: 32 evenly spaced frames first, then, if any
-of them is suspicious, more frames around the most suspicious ones. The
-second look's faces are pooled with the frame that called for them, so it refines an opinion and never inflates it.
+Decoding, finding faces with cutting them out, and scoring run side by side on videos (:mod:`faceproof.pipeline`); people are
+followed in between, in the caller's thread. Frames stream: a worker keeps a frame until its faces are cut out, and what
+follows has only crops and numbers. ``auto`` looks several times (:mod:`faceproof.looks`): evenly, then finer where that
+could change the verdict, then around the most suspicious frames. That last look's faces are pooled with the frame that
+called for them, so it refines an opinion and never inflates it.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from faceproof import wording
 from faceproof.detectors.detector import Crop, Detector, load_detector
 from faceproof.detectors.ensemble import Ensemble, MemberCrops
 from faceproof.detectors.spec import DetectorSpec, Margin
 from faceproof.errors import FaceproofError
-from faceproof.events import EventData, EventName, EventSink, ProgressEvent
-from faceproof.faces import Face, FaceDetector, Tracker, cut, sharpness
-from faceproof.judge import JudgedFace, JudgedFrame, make_report
+from faceproof.events import EventData, EventName, EventSink, ProgressEvent, heard_by_all
+from faceproof.faces import Face, FaceDetector, Sight, Tracker, cut, sharpness, sight
+from faceproof.judge import JudgedFace, JudgedFrame, compression, make_report, media_facts
 from faceproof.jury import judge_jointly
-from faceproof.media import DecodeStats, Frame, Limits, MediaInfo, parse_sampling, probe, read_ahead, read_frames
+from faceproof.looks import first_looks, is_settled, second_look_plan
+from faceproof.media import (
+    DecodeStats,
+    Frame,
+    Limits,
+    MediaInfo,
+    Sampling,
+    parse_sampling,
+    probe,
+    read_ahead,
+    read_frames,
+)
+from faceproof.pipeline import ordered
 from faceproof.results import Report
+from faceproof.runtime.cpu import usable_cores
 from faceproof.runtime.network import Precision
 
-FIRST_LOOK = 32
-SECOND_LOOK_MOMENTS = 4
-SECOND_LOOK_FRAMES = 4
 PROGRESS_EVERY = 5
+# Each worker holds a frame and the cascade's working memory, about 100 MB at 1080p.
+_MOST_SEARCHED_AT_ONCE = 4
 
 FaceMode = Literal["fast", "thorough"]
 _NO_MARGIN = Margin()
@@ -72,6 +90,7 @@ def scan(
     :class:`OptionError` for a wrong option. An ANALYSIS_FAILED event precedes each of them.
     """
     started = time.perf_counter()
+    on_event = heard_by_all(on_event)
     limits = limits or Limits()
     if limits.threads is None:
         limits = replace(limits, threads=threads)
@@ -95,7 +114,7 @@ def scan(
             info,
             judged,
             detector,
-            frames_failed=looking.stats.frames_failed,
+            frames_failed=looking.frames_failed,
             processing_time=time.perf_counter() - started,
             timings=watch.seconds,
             notes=looking.notes,
@@ -109,10 +128,11 @@ def scan(
 
 
 class _Stopwatch:
-    """Seconds spent per stage."""
+    """Seconds spent per stage, all its threads together: side by side, stages add up to more than the scan took."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._adding = threading.Lock()
 
     def __enter__(self) -> _Stopwatch:
         return self
@@ -126,7 +146,9 @@ class _Stopwatch:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+            passed = time.perf_counter() - started
+            with self._adding:
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
 
 
 @dataclass
@@ -186,6 +208,22 @@ class _Events:
         )
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What is left of a frame once its faces are cut out of it."""
+
+    index: int
+    time: float
+    sight: Sight
+    sharpness: list[float]
+    crops: list[Crop | MemberCrops]
+    # What is judged where no face was found, when the spec asks for that.
+    instead: tuple[JudgedFace, Crop] | None = None
+
+
+_Batch = list[tuple[JudgedFace, Crop | MemberCrops]]
+
+
 @dataclass
 class _Scan:
     """One file on its way through the stages."""
@@ -197,18 +235,26 @@ class _Scan:
     threads: int | None
     events: _Events
     watch: _Stopwatch
-    stats: DecodeStats = field(default_factory=DecodeStats)
+    frames_failed: int = 0
     notes: list[str] = field(default_factory=list)
     faces_seen: int = 0
+    frames_seen: int = 0
     # Members of an ensemble that could not score, and why.
     failed: dict[str, str] = field(default_factory=dict)
-    _waiting: list[tuple[JudgedFace, Crop | MemberCrops]] = field(default_factory=list)
-    # Faces of the first look by frame, kept only while a second look may need them.
-    _found: dict[int, list[Face]] | None = None
+    # Of several looks: what to follow people by once all are taken.
+    _sights: dict[int, Sight] | None = None
 
     def __post_init__(self) -> None:
-        spec = self.spec.faces
-        self._find = _face_detector(spec.thresholds, spec.min_face, spec.factor, spec.scale, self.mode, self.threads)
+        rule = self.spec.faces
+        cores = self.threads or usable_cores()
+        # A single frame is fastest on all cores; of many, each is searched on one.
+        alone = self.info.kind == "image" or cores == 1
+        searchers = 1 if alone else min(cores, _MOST_SEARCHED_AT_ONCE)
+        self._searchers = 0 if alone else searchers
+        self._scorers = 0 if alone else self.detector.streams
+        self._find = _face_detector(
+            rule.thresholds, rule.min_face, rule.factor, rule.scale, self.mode, self.threads, searchers
+        )
 
     @property
     def spec(self) -> DetectorSpec:
@@ -218,118 +264,160 @@ class _Scan:
         """All sampled frames in time order, every face scored and numbered by person."""
         chosen = self.spec.frames.sampling if sampling == "auto" else sampling
         if chosen == "auto" and self.info.kind == "video":
-            return self._two_looks()
-        return self._look("all" if self.info.kind == "image" else chosen)
+            return self._several_looks()
+        return self._look(parse_sampling("all" if self.info.kind == "image" else chosen))
 
-    def _look(self, sampling: str | Sequence[int]) -> list[JudgedFrame]:
-        """One pass over the file."""
-        tracker = Tracker()
-        judged: list[JudgedFrame] = []
-        total = self._planned(sampling)
-        cap = self.spec.frames.limit
-        for frame in self._frames(sampling, self.stats):
-            found = self._detect(frame)
-            with self.watch("track"):
-                numbers = tracker.update(frame, found)
-            judged.append(self._take(frame, found, numbers, cell=frame.index))
-            if len(judged) % PROGRESS_EVERY == 0:
-                self.events.progress(len(judged), total, self.faces_seen, len(found))
-            if cap is not None and len(judged) >= cap:
-                break
-        self._score_waiting()
-        return judged
-
-    def _two_looks(self) -> list[JudgedFrame]:
-        """An even first look; where it finds suspicious moments, more frames around them, and tracks drawn over both."""
-        self._found = {}
-        first = {frame.index: frame for frame in self._look(str(FIRST_LOOK))}
-        cell_of = second_look_plan(list(first.values()), self.spec.verdict.frame_threshold)
+    def _several_looks(self) -> list[JudgedFrame]:
+        """Even looks until the verdict is settled, then a closer one at suspicious moments if it is not."""
+        self._sights = {}
+        present = len(self.info.timeline.ticks) if self.info.timeline else self.info.frame_count or 1
+        bits = compression(media_facts(self.info))
+        frames: dict[int, JudgedFrame] = {}
+        for look in first_looks(present):
+            for frame in self._look(look):
+                frames.setdefault(frame.index, frame)
+            judged = self._follow_anew(frames)
+            # An ensemble's verdict is made of its members', which this test knows nothing of.
+            if not isinstance(self.detector, Ensemble) and is_settled(
+                judged, self.spec, of=max(present, len(judged)), bits=bits
+            ):
+                return judged
+        cell_of = second_look_plan(judged, self.spec.verdict.frame_threshold)
         if not cell_of:
-            return list(first.values())
+            return judged
+        for frame in self._look(parse_sampling(list(cell_of)), cell_of):
+            frames.setdefault(frame.index, frame)
+        return self._follow_anew(frames)
+
+    def _follow_anew(self, frames: dict[int, JudgedFrame]) -> list[JudgedFrame]:
+        """The frames in time order, people numbered over all of them."""
+        assert self._sights is not None
         tracker = Tracker()
-        judged: list[JudgedFrame] = []
-        for frame in self._frames(sorted([*first, *cell_of]), DecodeStats()):
-            seen = first.get(frame.index)
-            found = self._found[frame.index] if seen else self._detect(frame)
+        judged = [frames[index] for index in sorted(frames)]
+        for frame in judged:
             with self.watch("track"):
-                numbers = tracker.update(frame, found)
-            if seen:
-                for face, number in zip((f for f in seen.faces if not f.fallback), numbers, strict=True):
-                    face.track = number
-                judged.append(seen)
-            else:
-                judged.append(self._take(frame, found, numbers, cell=cell_of[frame.index]))
-        self._score_waiting()
+                numbers = tracker.follow(self._sights[frame.index])
+            for face, number in zip((face for face in frame.faces if not face.fallback), numbers, strict=True):
+                face.track = number
         return judged
 
-    def _frames(self, sampling: str | Sequence[int], stats: DecodeStats) -> Iterator[Frame]:
-        """Decode in a thread of its own, a few frames ahead of the rest, unless there may be only one."""
-        frames = read_frames(self.info, sampling, limits=self.limits, stats=stats)
-        return read_ahead(frames, depth=0 if self.threads == 1 else 2, timed=lambda: self.watch("decode"))
+    def _look(self, sampling: Sampling, cell_of: Mapping[int, int] | None = None) -> list[JudgedFrame]:
+        """One pass over the file: every face scored, and people numbered within the pass."""
+        judged: list[JudgedFrame] = []
+        batches = self._batches(sampling, cell_of or {}, judged)
+        for faces, answers in ordered(batches, self._score, workers=self._scorers, name="score"):
+            for face, answer in zip(faces, answers, strict=True):
+                if isinstance(self.detector, Ensemble):
+                    face.votes = tuple(answer.tolist())
+                    face.p = self.detector.fuse_votes(answer)
+                else:
+                    face.p = float(answer)
+        return judged
 
-    def _planned(self, sampling: str | Sequence[int]) -> int | None:
+    def _batches(self, sampling: Sampling, cell_of: Mapping[int, int], judged: list[JudgedFrame]) -> Iterator[_Batch]:
+        """Follow people from frame to frame, fill ``judged``, and hand out crops in batches to score."""
+        tracker = Tracker()
+        waiting: _Batch = []
+        planned = self._planned(sampling)
+        total = None if planned is None else self.frames_seen + planned
+        seen_frames = ordered(self._frames(sampling), self._see, workers=self._searchers, name="search")
+        try:
+            for seen in seen_frames:
+                waiting += self._take(seen, tracker, cell_of, judged)
+                self.frames_seen += 1
+                if self.frames_seen % PROGRESS_EVERY == 0:
+                    self.events.progress(self.frames_seen, total, self.faces_seen, len(seen.crops))
+                while len(waiting) >= self.detector.batch_size:
+                    yield waiting[: self.detector.batch_size]
+                    waiting = waiting[self.detector.batch_size :]
+        finally:
+            seen_frames.close()
+        if waiting:
+            yield waiting
+
+    def _frames(self, sampling: Sampling) -> Iterator[Frame]:
+        """Decode in a thread of its own, a few frames ahead of the rest; with one thread to use, in this one."""
+        stats = DecodeStats()
+        frames = read_frames(self.info, sampling, limits=self.limits, stats=stats)
+        depth = 0 if self.limits.threads == 1 else 2
+        try:
+            ahead = read_ahead(frames, depth=depth, timed=lambda: self.watch("decode"))
+            yield from _first(ahead, self.spec.frames.limit)
+        finally:
+            # Looks end where their last frame is, so one of them may see more of a damaged file than another.
+            self.frames_failed = max(self.frames_failed, stats.frames_failed)
+
+    def _planned(self, sampling: Sampling) -> int | None:
         """How many frames the sampling will give, as far as the container tells."""
         count = 1 if self.info.kind == "image" else self.info.frame_count
-        if not isinstance(sampling, str):
-            return len(sampling)
-        if sampling.isdigit():
-            return min(int(sampling), count or int(sampling))
-        if count is None or sampling == "all":
-            return count
-        return -(-count // int(sampling.partition(":")[2]))
+        if sampling.rule in ("given", "near"):
+            return len(sampling.given)
+        return len(sampling.indices(count)) if count is not None else None
 
-    def _detect(self, frame: Frame) -> list[Face]:
-        """The faces of one frame that the detector wants, within its budget."""
-        if self.spec.faces.keep == "none":
-            return []
-        with self.watch("detect"):
-            found = self._find.detect(frame.image)
+    def _see(self, frame: Frame) -> _Seen:
+        """Find the faces that the detector wants in one frame and cut them out."""
         rule = self.spec.faces
+        found: list[Face] = []
+        if rule.keep != "none":
+            with self.watch("detect"):
+                found = self._find.detect(frame.image)
         if rule.keep == "largest":
             found = found[:1]
         elif rule.keep == "best":
             found = sorted(found, key=lambda face: -face.score)[:1]
-        if rule.limit is not None and self.faces_seen + len(found) > rule.limit:
-            found = found[: rule.limit - self.faces_seen]
-            note = f"Only the first {rule.limit} faces were judged, as this detector was published."
+        with self.watch("track"):
+            what = sight(frame, found)
+        with self.watch("crop"):
+            sharp = [sharpness(cut(frame.image, face.box, _NO_MARGIN)) for face in found]
+            crops = [self.detector.cut(frame.image, face.box) for face in found]
+            instead = None
+            if not found and rule.fallback != "none":
+                instead = _without_face(frame, whole=rule.fallback == "frame")
+        return _Seen(frame.index, frame.time, what, sharp, crops, instead)
+
+    def _take(self, seen: _Seen, tracker: Tracker, cell_of: Mapping[int, int], judged: list[JudgedFrame]) -> _Batch:
+        """Number a frame's people, within the detector's budget, and enter the frame among those judged."""
+        limit = self.spec.faces.limit
+        if limit is not None and self.faces_seen + len(seen.crops) > limit:
+            left = limit - self.faces_seen
+            seen.sight = replace(seen.sight, faces=seen.sight.faces[:left], looks=seen.sight.looks[:left])
+            del seen.crops[left:]
+            note = f"Only the first {limit} faces were judged, as this detector was published."
             if note not in self.notes:
                 self.notes.append(note)
-        if self._found is not None:
-            self._found[frame.index] = found
-        return found
+        self.faces_seen += len(seen.crops)
+        with self.watch("track"):
+            numbers = tracker.follow(seen.sight)
+        if self._sights is not None:
+            self._sights[seen.index] = seen.sight
+        frame = JudgedFrame(seen.index, seen.time, cell_of.get(seen.index, seen.index))
+        batch: _Batch = []
+        for face, number, sharp, crop in zip(seen.sight.faces, numbers, seen.sharpness, seen.crops, strict=False):
+            x0, y0, x1, y1 = (float(v) for v in face.box)
+            batch.append((JudgedFace((x0, y0, x1, y1), number, float(face.score), max(x1 - x0, y1 - y0), sharp), crop))
+        if seen.instead is not None:
+            batch.append(seen.instead)
+        frame.faces += [face for face, _ in batch]
+        judged.append(frame)
+        return batch
 
-    def _take(self, frame: Frame, found: Sequence[Face], numbers: Sequence[int], *, cell: int) -> JudgedFrame:
-        """Cut the faces out of a frame; their scores follow with the next full batch."""
-        judged = JudgedFrame(frame.index, frame.time, cell)
-        with self.watch("crop"):
-            for face, number in zip(found, numbers, strict=True):
-                x0, y0, x1, y1 = (float(v) for v in face.box)
-                bare = cut(frame.image, face.box, _NO_MARGIN)
-                one = JudgedFace((x0, y0, x1, y1), number, float(face.score), max(x1 - x0, y1 - y0), sharpness(bare))
-                judged.faces.append(one)
-                self._waiting.append((one, self.detector.cut(frame.image, face.box)))
-            if not found and self.spec.faces.fallback != "none":
-                one, crop = _without_face(frame, whole=self.spec.faces.fallback == "frame")
-                judged.faces.append(one)
-                self._waiting.append((one, crop))
-        self.faces_seen += len(found)
-        while len(self._waiting) >= self.detector.batch_size:
-            self._score_waiting(self.detector.batch_size)
-        return judged
-
-    def _score_waiting(self, count: int | None = None) -> None:
-        batch, self._waiting = self._waiting[:count], self._waiting[count:] if count else []
-        if not batch:
-            return
+    def _score(self, batch: _Batch) -> tuple[list[JudgedFace], npt.NDArray[np.floating]]:
         crops = [crop for _, crop in batch]
         with self.watch("score"):
             if isinstance(self.detector, Ensemble):
-                for (face, _), votes in zip(batch, self.detector.votes(crops, self.failed), strict=True):
-                    face.votes = tuple(votes.tolist())
-                    face.p = self.detector.fuse_votes(votes)
-            else:
-                for (face, _), p in zip(batch, self.detector.score(crops), strict=True):
-                    face.p = float(p)
+                return [face for face, _ in batch], self.detector.votes(crops, self.failed)
+            return [face for face, _ in batch], self.detector.score(crops)
+
+
+def _first(frames: Iterator[Frame], limit: int | None) -> Iterator[Frame]:
+    """No more than ``limit`` frames, and the reading ended with them."""
+    try:
+        for count, frame in enumerate(frames, 1):
+            yield frame
+            if count == limit:
+                return
+    finally:
+        frames.close()  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=4)
@@ -340,10 +428,17 @@ def _face_detector(
     scale: Literal["auto"] | float,
     mode: FaceMode,
     threads: int | None,
+    streams: int,
 ) -> FaceDetector:
     """Loaded once for all files: compiling the cascade costs more than searching a picture."""
     return FaceDetector(
-        thresholds=thresholds, min_face=min_face, factor=factor, scale=scale, mode=mode, threads=threads
+        thresholds=thresholds,
+        min_face=min_face,
+        factor=factor,
+        scale=scale,
+        mode=mode,
+        threads=threads,
+        streams=streams,
     )
 
 
@@ -355,33 +450,3 @@ def _without_face(frame: Frame, *, whole: bool) -> tuple[JudgedFace, Crop]:
     crop = frame.image[y : y + down, x : x + across].copy()
     face = JudgedFace((x, y, x + across, y + down), 0, 0.0, float(max(across, down)), sharpness(crop), fallback=True)
     return face, crop
-
-
-def second_look_plan(first: Sequence[JudgedFrame], threshold: float) -> dict[int, int]:
-    """Which frames to look at again, and which frame of the first look called for each: ``{new index: old index}``.
-
-    Up to :data:`SECOND_LOOK_MOMENTS` frames whose highest face exceeds ``threshold``, most suspicious first; for each,
-    up to :data:`SECOND_LOOK_FRAMES` frames spread evenly over the nearer halves of the gaps to its neighbours.
-    """
-    suspicious = sorted(
-        (
-            (max(face.p for face in frame.faces), place)
-            for place, frame in enumerate(first)
-            if frame.faces and max(face.p for face in frame.faces) > threshold
-        ),
-        reverse=True,
-    )
-    taken = {frame.index for frame in first}
-    plan: dict[int, int] = {}
-    for _, place in suspicious[:SECOND_LOOK_MOMENTS]:
-        here = first[place].index
-        low = first[place - 1].index if place else here
-        high = first[place + 1].index if place + 1 < len(first) else here
-        reach_low, reach_high = (here - low) / 2, (high - here) / 2
-        for step in range(1, SECOND_LOOK_FRAMES // 2 + 1):
-            share = step / (SECOND_LOOK_FRAMES // 2)
-            for index in (round(here - reach_low * share), round(here + reach_high * share)):
-                if index not in taken:
-                    taken.add(index)
-                    plan[index] = here
-    return plan

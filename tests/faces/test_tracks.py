@@ -14,7 +14,7 @@ from skimage import data
 
 from faceproof.faces import Face, Tracker
 from faceproof.faces.appearance import describe, likeness
-from faceproof.faces.scenes import SceneWatch
+from faceproof.faces.scenes import SceneWatch, setting_of
 from faceproof.media import Frame
 
 SIZE = (360, 640)
@@ -210,10 +210,10 @@ def test_faces_at_the_edge_of_tiny_frames(size):
 
 def test_scene_watch_tells_cuts_from_movement_light_and_flashes():
     watch = SceneWatch()
-    assert not watch.is_cut(BACKDROPS[0])
+    assert not watch.is_cut(setting_of(BACKDROPS[0]))
     for i in range(5):
-        assert not watch.is_cut(np.roll(BACKDROPS[0], 12 * i, axis=1))
-    assert not watch.is_cut(cv2.convertScaleAbs(BACKDROPS[0], alpha=1.15, beta=5))
-    assert watch.is_cut(BACKDROPS[1])
-    assert watch.is_cut(BACKDROPS[2])
-    assert not watch.is_cut(stage(0, [(0, 300, 160, 120)], 2)[0].image)
+        assert not watch.is_cut(setting_of(np.roll(BACKDROPS[0], 12 * i, axis=1)))
+    assert not watch.is_cut(setting_of(cv2.convertScaleAbs(BACKDROPS[0], alpha=1.15, beta=5)))
+    assert watch.is_cut(setting_of(BACKDROPS[1]))
+    assert watch.is_cut(setting_of(BACKDROPS[2]))
+    assert not watch.is_cut(setting_of(stage(0, [(0, 300, 160, 120)], 2)[0].image))

@@ -2,6 +2,6 @@
 
 from faceproof.faces.crops import batch, cut, fit, sharpness
 from faceproof.faces.mtcnn import Face, FaceDetector, detect
-from faceproof.faces.tracks import Tracker
+from faceproof.faces.tracks import Sight, Tracker, sight
 
-__all__ = ["Face", "FaceDetector", "Tracker", "batch", "cut", "detect", "fit", "sharpness"]
+__all__ = ["Face", "FaceDetector", "Sight", "Tracker", "batch", "cut", "detect", "fit", "sharpness", "sight"]

@@ -67,8 +67,9 @@ class FaceDetector:
     mode: ``"thorough"`` finds what facenet-pytorch finds, to float rounding; ``"fast"`` searches a
         smaller frame with bfloat16 where the CPU has it, and misses faces under ``min_face`` there (40 pixels in 1080p).
     threads: cores to use; by default all that this process may use.
+    streams: how many frames are searched at the same time, each on its share of the cores.
 
-    One instance may be shared between threads; it serves them one after another. The networks load at the first call.
+    One instance may be shared between threads; it serves ``streams`` of them at once. The networks load at the first call.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class FaceDetector:
         threads: int | None = None,
         runtime: Runtime = "auto",
         precision: Precision | None = None,
+        streams: int = 1,
     ) -> None:
         if len(thresholds) != 3 or not all(0 <= value <= 1 for value in thresholds):
             raise OptionError("face thresholds must be three numbers from 0 to 1")
@@ -101,8 +103,10 @@ class FaceDetector:
         self.threads = threads
         self._runtime = runtime
         self._precision: Precision = precision or ("auto" if mode == "fast" else "fp32")
+        self.streams = streams
         self._networks: tuple[Network, Network, Network] | None = None
-        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._turns = threading.BoundedSemaphore(streams)
 
     def detect(self, image: Image) -> list[Face]:
         """Faces in a uint8 RGB frame ``[H, W, 3]`` (or grey ``[H, W]``), the largest first."""
@@ -118,7 +122,7 @@ class FaceDetector:
             searched = image
         else:
             searched = _average(image, size) if self.scale == "auto" else _bicubic(image, size)
-        with self._lock:
+        with self._turns:
             networks = self._load()
             boxes, scores, points = self._cascade(searched, networks)
         return _faces(boxes / np.float32(share), scores, points / np.float32(share), width, height)
@@ -130,19 +134,21 @@ class FaceDetector:
         return min(1.0, (1920 if self.mode == "thorough" else 960) / longest)
 
     def _load(self) -> tuple[Network, Network, Network]:
-        if self._networks is None:
-            pnet, rnet, onet = (
-                load_network(
-                    WEIGHTS / f"{name}.onnx",
-                    runtime=self._runtime,
-                    device="cpu",
-                    precision=self._precision,
-                    threads=self.threads,
+        with self._loading:
+            if self._networks is None:
+                pnet, rnet, onet = (
+                    load_network(
+                        WEIGHTS / f"{name}.onnx",
+                        runtime=self._runtime,
+                        device="cpu",
+                        precision=self._precision,
+                        threads=self.threads,
+                        streams=self.streams,
+                    )
+                    for name in ("pnet", "rnet", "onet")
                 )
-                for name in ("pnet", "rnet", "onet")
-            )
-            self._networks = pnet, rnet, onet
-        return self._networks
+                self._networks = pnet, rnet, onet
+            return self._networks
 
     def _cascade(self, image: Image, networks: tuple[Network, Network, Network]) -> tuple[Floats, Floats, Floats]:
         pnet, rnet, onet = networks

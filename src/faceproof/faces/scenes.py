@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +20,35 @@ _LAYOUT_KEPT = 0.45
 _COLOURS_LOST = 0.25
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """What a frame shows as a whole, from its thumbnail: brightness by place, and shares of colours by quarter."""
+
+    layout: Floats
+    colours: Floats
+
+
+def setting_of(image: Image) -> Setting:
+    """The setting of a uint8 RGB frame."""
+    thumbnail = _thumbnail(image)
+    return Setting(_layout(thumbnail), _colours(thumbnail))
+
+
 class SceneWatch:
     """Tells cuts from movement by a thumbnail and colour histograms of each quarter of the frame."""
 
     def __init__(self) -> None:
-        self._layout: Floats | None = None
-        self._colours: Floats | None = None
+        self._before: Setting | None = None
 
-    def is_cut(self, image: Image) -> bool:
+    def is_cut(self, now: Setting) -> bool:
         """Whether this frame belongs to another shot than the frame given before it. The first frame is no cut."""
-        thumbnail = _thumbnail(image)
-        layout, colours = _layout(thumbnail), _colours(thumbnail)
-        before_layout, before_colours = self._layout, self._colours
-        self._layout, self._colours = layout, colours
-        if before_layout is None or before_colours is None:
+        before, self._before = self._before, now
+        if before is None:
             return False
-        kept = float(np.minimum(colours, before_colours).sum())
-        return kept < _COLOURS_LOST or (kept < _COLOURS_KEPT and float(layout @ before_layout) < _LAYOUT_KEPT)
+        kept = float(np.minimum(now.colours, before.colours).sum())
+        if kept < _COLOURS_LOST:
+            return True
+        return kept < _COLOURS_KEPT and float(now.layout @ before.layout) < _LAYOUT_KEPT
 
 
 def _thumbnail(image: Image) -> Image:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from faceproof.faces.appearance import Appearance, describe, likeness
 from faceproof.faces.mtcnn import Face
-from faceproof.faces.scenes import SceneWatch
+from faceproof.faces.scenes import SceneWatch, Setting, setting_of
 
 if TYPE_CHECKING:
     from faceproof.media import Frame
@@ -71,6 +71,24 @@ class _Track:
         return sum(values) / len(values)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """All that following people needs of a frame: a few kilobytes, so frames need not be kept or decoded again."""
+
+    time: float
+    area: float
+    setting: Setting
+    faces: tuple[Face, ...]
+    looks: tuple[Appearance, ...]
+
+
+def sight(frame: Frame, faces: Sequence[Face]) -> Sight:
+    """Take what :meth:`Tracker.follow` needs from a frame and its faces."""
+    height, width = frame.image.shape[:2]
+    looks = tuple(describe(frame.image, face) for face in faces)
+    return Sight(float(frame.time), float(width * height), setting_of(frame.image), tuple(faces), looks)
+
+
 class Tracker:
     """Gives each face a track id. Frames come in order; one tracker serves one video."""
 
@@ -83,12 +101,15 @@ class Tracker:
 
     def update(self, frame: Frame, faces: Sequence[Face]) -> list[int]:
         """Track ids, one per face in the order given, unique within the frame. They count from 1."""
-        height, width = frame.image.shape[:2]
-        time = float(frame.time)
-        if self._scenes.is_cut(frame.image):
+        return self.follow(sight(frame, faces))
+
+    def follow(self, seen: Sight) -> list[int]:
+        """The same from what :func:`sight` kept of a frame."""
+        time = seen.time
+        if self._scenes.is_cut(seen.setting):
             self._tracks = []
         self._forget(time)
-        looks = [describe(frame.image, face) for face in faces]
+        faces, looks = seen.faces, seen.looks
         centres = [np.array([(f.box[0] + f.box[2]) / 2, (f.box[1] + f.box[3]) / 2]) for f in faces]
         odds = np.full((len(self._tracks), len(faces)), _NEVER)
         for row, track in enumerate(self._tracks):
@@ -99,7 +120,7 @@ class Tracker:
                     face.side,
                     looks[column],
                     time,
-                    width * height,
+                    seen.area,
                     returns=track.time != self._time,
                 )
         matches = _match(odds, [track.met for track in self._tracks], [track.id for track in self._tracks])

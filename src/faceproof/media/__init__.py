@@ -38,6 +38,7 @@ __all__ = [
     "Frame",
     "Limits",
     "MediaInfo",
+    "Sampling",
     "is_media_name",
     "parse_sampling",
     "probe",
@@ -101,7 +102,7 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = _DEFAULT_LIMITS) -> 
 
 def read_frames(
     source: str | os.PathLike[str] | MediaInfo,
-    sampling: str | Sequence[int] = "all",
+    sampling: str | Sequence[int] | Sampling = "all",
     *,
     limits: Limits = _DEFAULT_LIMITS,
     stats: DecodeStats | None = None,
@@ -114,7 +115,8 @@ def read_frames(
     sampling: ``"all"``; ``"N"``, N frames evenly spaced from the first to the last, each once when the video
         has fewer; ``"every:K"``, frames 0, K, 2K, ...; or the indices themselves. Where a frame asked for by
         rule does not decode, the next one that does stands in for it, and the last one that decodes stands in
-        for those after it. Indices given one by one are exact: those that do not decode are left out.
+        for those after it. Indices given one by one are exact: those that do not decode are left out; with
+        ``Sampling("near", given=...)`` others stand in for them as by rule.
     stats: set to zero when reading starts, then kept up to date; frames between the wanted ones count too.
 
     Raises

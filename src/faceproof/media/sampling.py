@@ -17,10 +17,11 @@ _REMEDY = 'Use "all", a number of frames such as "32", or "every:10".'
 class Sampling:
     """A rule that turns a number of frames into ascending, distinct indices.
 
-    exact: the indices were given one by one, so no other frame may stand in for one of them.
+    exact: the indices were given one by one, so no other frame may stand in for one of them. ``near`` indices are given
+    too, but stand for moments.
     """
 
-    rule: Literal["all", "count", "every", "given"]
+    rule: Literal["all", "count", "every", "given", "near"]
     number: int = 0
     given: tuple[int, ...] = ()
 
@@ -30,7 +31,7 @@ class Sampling:
 
     def indices(self, total: int) -> Sequence[int]:
         """Wanted indices among ``total`` frames."""
-        if self.rule == "given":
+        if self.rule in ("given", "near"):
             return [index for index in self.given if index < total]
         if self.rule == "every":
             return range(0, total, self.number)
@@ -40,8 +41,10 @@ class Sampling:
         return [int(index) for index in np.linspace(0, total - 1, self.number, dtype=np.int64)]
 
 
-def parse_sampling(sampling: str | Sequence[int]) -> Sampling:
+def parse_sampling(sampling: str | Sequence[int] | Sampling) -> Sampling:
     """Read a sampling as people write it; see ``read_frames``."""
+    if isinstance(sampling, Sampling):
+        return sampling
     if not isinstance(sampling, str):
         given = sorted({int(index) for index in sampling})
         if given and given[0] < 0:

@@ -1,0 +1,154 @@
+"""How many frames a video needs: even looks, each finer than the last, until the verdict cannot change any more.
+
+A sequential test over frames. After each look the score of every person gets an interval that holds, at the chosen error
+rate, the score that all frames would give. When the verdict is the same all over the intervals, nothing more is
+looked at, unless a single moment of a person called real was suspicious: those are looked at more closely first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from faceproof.detectors.aggregate import FaceTable, aggregate
+from faceproof.detectors.calibration import calibrate
+from faceproof.detectors.quality import Quality
+from faceproof.detectors.spec import DetectorSpec
+from faceproof.detectors.verdict import judge_score
+from faceproof.judge import JudgedFrame, face_table, judge_tracks
+from faceproof.media import Sampling
+from faceproof.results import Reason, Verdict
+
+# Frames of the even looks together; shorter videos are looked at whole.
+FIRST_LOOK = 32
+SECOND_LOOK_MOMENTS = 4
+SECOND_LOOK_FRAMES = 4
+# How often a verdict may differ from that of all frames because the looking ended early, over both looks together.
+ERROR_RATE = 0.02
+_LOOKS = 2
+# Scores whose spread the jackknife tells. It fails for the median, and the highest faces of a person only ever rise.
+_SETTLING = frozenset({"mean", "logit_mean", "trimmed_mean"})
+_FEWEST = 8
+_RANK = {Verdict.REAL: 0, Verdict.INCONCLUSIVE: 1, Verdict.FAKE: 2}
+
+
+def first_looks(frame_count: int) -> list[Sampling]:
+    """The even looks at a video, coarse to fine; no frame is in two of them."""
+    every = Sampling("count", FIRST_LOOK).indices(frame_count)
+    if frame_count <= FIRST_LOOK:
+        return [Sampling("count", FIRST_LOOK)]
+    # The first goes to the last frame, so that it meets all that is damaged.
+    return [Sampling("near", given=tuple(every[1::2])), Sampling("near", given=tuple(every[::2]))]
+
+
+def is_settled(
+    frames: Sequence[JudgedFrame],
+    spec: DetectorSpec,
+    *,
+    of: int,
+    bits: float = float("nan"),
+    error_rate: float = ERROR_RATE,
+) -> bool:
+    """Whether the other frames of a video of ``of`` frames could hardly change its verdict.
+
+    ``frames``: those looked at, evenly spread, every face scored; ``bits`` is the file's compression, as judging takes it.
+    Never for a spec whose score rests on the highest faces, for a published rule over the whole table, while no person was
+    judged, or while somebody may yet be judged.
+    """
+    if spec.aggregate.file.method != "worst_track" or spec.aggregate.track.method not in _SETTLING:
+        return False
+    table = face_table(frames)
+    tracks = judge_tracks(frames, table, spec, bits)
+    seen = len(frames) / of
+    reaches = []
+    for track in tracks:
+        if track.score is not None:
+            rows = table.where(table.track == track.id)
+            ends = score_interval(rows, spec, seen=seen, error_rate=error_rate / _LOOKS)
+            # Bands may depend on how many faces a score rests on: now, and in all frames.
+            reach = {
+                _RANK[
+                    judge_score(
+                        end, spec.verdict, Quality(track.median_side, track.median_sharpness, bits, faces)
+                    ).verdict
+                ]
+                for end in ends
+                for faces in (len(rows), round(len(rows) / seen))
+            }
+            reaches.append((min(reach), max(reach)))
+    if not reaches:
+        return False
+    # The file's verdict is its worst person's.
+    low, high = (max(ends) for ends in zip(*reaches, strict=True))
+    if low != high:
+        return False
+    if low == _RANK[Verdict.FAKE]:
+        return True  # whatever the others come to
+    if any(track.reason is Reason.TOO_FEW_FACES for track in tracks):
+        return False
+    return low != _RANK[Verdict.REAL] or not any(
+        face.p > spec.verdict.frame_threshold for frame in frames for face in frame.faces
+    )
+
+
+def score_interval(table: FaceTable, spec: DetectorSpec, *, seen: float, error_rate: float) -> tuple[float, float]:
+    """An interval for the calibrated score that all of a person's faces would give, from those looked at.
+
+    By the jackknife over faces, with Student's factor and the correction for having ``seen`` that share of the frames. From
+    fewer than eight faces, everything.
+    """
+    count = len(table)
+    if count < _FEWEST:
+        return 0.0, 1.0
+    method = spec.aggregate.track
+    keep = ~np.eye(count, dtype=bool)
+    without = np.asarray([aggregate(table.where(rows), method) for rows in keep])
+    error = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
+    reach = _student(1 - error_rate / 2, count - 1) * error * math.sqrt(max(0.0, 1 - seen))
+    raw = aggregate(table, method)
+    low, high = max(0.0, raw - reach), min(1.0, raw + reach)
+    return calibrate(low, spec.calibration), calibrate(high, spec.calibration)
+
+
+def _student(share: float, freedom: int) -> float:
+    """Quantile of Student's distribution, by the expansion around the normal one (Abramowitz and Stegun 26.7.5)."""
+    z = NormalDist().inv_cdf(share)
+    return float(
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+
+
+def second_look_plan(first: Sequence[JudgedFrame], threshold: float) -> dict[int, int]:
+    """Which frames to look at again, and which frame of the first look called for each: ``{new index: old index}``.
+
+    Up to :data:`SECOND_LOOK_MOMENTS` frames whose highest face exceeds ``threshold``, most suspicious first; for each,
+    up to :data:`SECOND_LOOK_FRAMES` frames spread evenly over the nearer halves of the gaps to its neighbours.
+    """
+    suspicious = sorted(
+        (
+            (max(face.p for face in frame.faces), place)
+            for place, frame in enumerate(first)
+            if frame.faces and max(face.p for face in frame.faces) > threshold
+        ),
+        reverse=True,
+    )
+    taken = {frame.index for frame in first}
+    plan: dict[int, int] = {}
+    for _, place in suspicious[:SECOND_LOOK_MOMENTS]:
+        here = first[place].index
+        low = first[place - 1].index if place else here
+        high = first[place + 1].index if place + 1 < len(first) else here
+        reach_low, reach_high = (here - low) / 2, (high - here) / 2
+        for step in range(1, SECOND_LOOK_FRAMES // 2 + 1):
+            share = step / (SECOND_LOOK_FRAMES // 2)
+            for index in (round(here - reach_low * share), round(here + reach_high * share)):
+                if index not in taken:
+                    taken.add(index)
+                    plan[index] = here
+    return plan
