@@ -291,6 +291,19 @@ def make_report(
     )
 
 
+def frames_of(report: Report) -> list[JudgedFrame]:
+    """The frames and faces that a report tells of."""
+    return [
+        JudgedFrame(
+            told.index,
+            told.time,
+            told.index if told.called_by is None else told.called_by,
+            [JudgedFace.of(face) for face in told.faces],
+        )
+        for told in report.frame_predictions
+    ]
+
+
 def judge_again(report: Report, spec: DetectorSpec) -> Report:
     """The report that ``spec`` would have given: the same faces and scores under its aggregation, calibration and bands.
 
@@ -300,16 +313,7 @@ def judge_again(report: Report, spec: DetectorSpec) -> Report:
     """
     if report.ensemble is not None:
         raise OptionError("a report of an ensemble cannot be judged again", remedy="Scan the file again.")
-    frames = [
-        JudgedFrame(
-            told.index,
-            told.time,
-            told.index if told.called_by is None else told.called_by,
-            [JudgedFace.of(face) for face in told.faces],
-        )
-        for told in report.frame_predictions
-    ]
-    ran = report.detector
+    frames, ran = frames_of(report), report.detector
     return _report(
         frames,
         spec,

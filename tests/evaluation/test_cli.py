@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from faceproof.batch import ScanOptions
+from faceproof.detectors.catalog import find_spec
 from faceproof.detectors.spec import read_spec
 from faceproof.evaluation.evaluation import Evaluation
 from faceproof.evaluation.manifest import Manifest, write_manifest
@@ -40,6 +43,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return code, out, err
 
     return call
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.training.conftest import write_shards
+
+    return write_shards(tmp_path_factory.mktemp("shards"), 48)
 
 
 @pytest.fixture
@@ -143,6 +153,95 @@ def test_calibrate_prints_tables_or_writes_a_spec(run: Run, scores: Path, toy_ho
     assert run("calibrate", scores, "-o", target)[0] == 2
     assert run("calibrate", scores, "-m", "magic")[0] == 2
     assert run("calibrate", scores, "--split", "none")[0] == 1
+
+
+def test_a_band_from_scores_says_where_it_comes_from(run: Run, scores: Path, toy_home: Path, tmp_path: Path) -> None:
+    target = tmp_path / "spec.toml"
+    run("calibrate", scores, "--spec", toy_home / "models/toy/spec.toml", "-o", target, "--max-false-alarms", "0.05")
+    fitted = read_spec(target).verdict.fitted
+    assert fitted is not None
+    assert (fitted.data, fitted.false_alarms, fitted.misses) == ("good.csv", 0.05, 0.05)
+    assert fitted.data_sha256 == read_scores(scores)[0].sha256()
+    assert fitted.command.startswith("faceproof calibrate")
+    _, _, err = run("calibrate", scores, "--spec", target)
+    assert "the spec's band was fitted to other probabilities" in err
+
+
+def test_a_detector_is_calibrated_on_media(run: Run, toy: ScanOptions, lit_set: Manifest, tmp_path: Path) -> None:
+    write_manifest(lit_set, tmp_path / "manifest.csv")
+    command = ("calibrate", "toy", "--data", tmp_path / "manifest.csv", "--max-false-alarms", "0.2", "--frames", "4")
+    code, out, err = run(*command)
+    assert code == 0
+    assert out.startswith('[calibration]\nmethod = "platt"')
+    assert "[verdict.fitted]" in out
+    assert "broken.mp4" in err
+    assert "Beware" in err
+    before = (find_spec("toy").source).read_text()
+    code, _, err = run(*command, "-o", tmp_path / "new.toml", "--cache", tmp_path / "elsewhere")
+    assert code == 0
+    fitted = read_spec(tmp_path / "new.toml").verdict.fitted
+    assert fitted is not None
+    assert fitted.data == "manifest.csv, 12 files"
+    assert find_spec("toy").source.read_text() == before
+
+
+def test_a_detector_is_calibrated_on_self_made_clips(run: Run, toy: ScanOptions, shards: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(os.environ["FACEPROOF_HOME"], home)
+    # Everybody held out: 48 drawn people are too few to hold 4 % out.
+    (tmp_path / "all.toml").write_text('name = "all"\n[pairs]\nheld_out = 1.0\n')
+    options = ("--self-made", shards, "--faces", 2, "--rounds", 1, "--recipe", tmp_path / "all.toml")
+    options += ("--max-false-alarms", "0.3", "--max-misses", "0.3", "--write")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACEPROOF_HOME", str(home))
+        # These forgeries are a hair darker than their originals: to one toy they look more genuine, to the other less.
+        before = find_spec("toy").spec
+        code, _, err = run("calibrate", "toy", *options)
+        assert code == 1
+        assert "turn the scores round" in err
+        assert find_spec("toy").spec == before
+        code, _, err = run("calibrate", "toy-inverted", *options)
+        assert code == 0, err
+        spec = find_spec("toy-inverted").spec
+        assert spec.verdict.fitted is not None
+        assert spec.verdict.fitted.reals == spec.verdict.fitted.fakes == 48
+        assert "--self-made" in spec.verdict.fitted.command
+        assert spec.verdict.min_side == 16
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("toy", "--self-made", "x", "--data", "y"), "two answers to one question"),
+        (("toy", "--write"), "--write needs a DETECTOR"),
+        (("toy", "--data", "y", "--write", "-o", "z"), "--write changes the detector's own spec"),
+        (("toy", "--data", "y", "--max-frame-alarms", "2"), "--max-frame-alarms cannot be 2"),
+    ],
+)
+def test_calibrating_in_two_minds_is_wrong_usage(run: Run, toy: ScanOptions, args: tuple[str, ...], words: str) -> None:
+    code, _, err = run("calibrate", *args)
+    assert code == 2
+    assert words in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("nobody", "--data", "."), "nobody"),
+        (("toy", "--data", "missing"), "missing does not exist"),
+        (("toy", "--self-made", "missing"), "faces.csv"),
+        (("missing.csv",), "missing.csv"),
+        (("toy", "--data", ".", "--spec", "missing.toml"), "missing.toml"),
+    ],
+)
+def test_calibrating_on_nothing_names_what_is_missing(
+    run: Run, toy: ScanOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("calibrate", *args)
+    assert code in (1, 2)
+    assert words in " ".join(err.split())
+    assert "Traceback" not in err
 
 
 def test_manifest_of_a_folder_and_its_leaks(run: Run, tmp_path: Path) -> None:

@@ -9,11 +9,22 @@ import pytest
 from faceproof.batch import ScanOptions
 from faceproof.detectors.catalog import find_spec
 from faceproof.detectors.detector import Detector
+from faceproof.detectors.spec import (
+    Aggregate,
+    BandPoint,
+    Calibration,
+    Margin,
+    Method,
+    QualityBands,
+    VerdictRule,
+)
 from faceproof.errors import OutputError
 from faceproof.evaluation.cache import ScoreCache, media_sha256
 from faceproof.evaluation.harness import judge, tabulate
 from faceproof.evaluation.manifest import Manifest
 from faceproof.results import FailedInput, Report
+
+KIND = {".png": "image", ".mp4": "video"}
 
 
 @pytest.fixture
@@ -63,7 +74,11 @@ def test_an_interrupted_evaluation_goes_on(
 
     with pytest.raises(KeyboardInterrupt):
         judge(lit_set, toy, detector=toy_loaded, cache=cache, on_progress=stop)
-    kept = [entry for entry in lit_set.entries if (media := media_sha256(entry.path)) and cache.get(media)]
+    kept = [
+        entry
+        for entry in lit_set.entries
+        if (media := media_sha256(entry.path)) and cache.get(media, KIND[entry.path.suffix])
+    ]
     assert len(kept) == 3
     assert all(isinstance(outcome, Report | FailedInput) for outcome in judge(lit_set, toy, cache=cache))
 
@@ -75,15 +90,60 @@ def test_the_cache_knows_detectors_settings_and_damage_apart(
     (report,) = judge(one, toy, detector=toy_loaded, cache=cache)
     media = media_sha256(one.entries[0].path)
     assert media is not None
-    assert cache.get(media) == report
-    assert ScoreCache(cache.folder, find_spec("toy-inverted").spec, toy).get(media) is None
-    assert replace(cache, options=replace(toy, frames="8")).get(media) is None
+    assert cache.get(media, "image") == report
+    assert ScoreCache(cache.folder, find_spec("toy-inverted").spec, toy).get(media, "image") is None
+    assert replace(cache, options=replace(toy, frames="8")).get(media, "image") is None
     (file,) = cache.place.iterdir()
     for damage in (gzip.compress(b'{"no": "report"}'), file.read_bytes()[:100], b"no gzip", b""):
         file.write_bytes(damage)
-        assert cache.get(media) is None
-    cache.put(media, report)
-    assert cache.get(media) == report
+        assert cache.get(media, "image") is None
+    cache.put(media, "image", report)
+    assert cache.get(media, "image") == report
+
+
+def test_another_rule_judges_the_stored_scores_again_and_scans_nothing(
+    lit_set: Manifest, toy: ScanOptions, toy_loaded: Detector, cache: ScoreCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readable = Manifest(lit_set.entries[:10], lit_set.root)
+    judge(readable, toy, detector=toy_loaded, cache=cache)
+    points = (BandPoint(at=200, low=0.1, high=0.9), BandPoint(at=100, low=0.0, high=1.0))
+    bands = QualityBands(false_alarms=0.01, misses=0.2, face_side=points)
+    rule = VerdictRule(threshold=0.7, band=(0.1, 0.9), frame_threshold=0.9, min_side=16, quality=bands)
+    spec = cache.spec.model_copy(
+        update={
+            "verdict": rule,
+            "calibration": Calibration(method="platt", a=2.0, b=0.5),
+            "aggregate": Aggregate(track=Method(method="max")),
+        }
+    )
+    other = Detector(spec, toy_loaded.network)
+    scanned = judge(readable, toy, detector=other)
+    monkeypatch.setattr("faceproof.evaluation.harness.scan_one", lambda *_: pytest.fail("scanned again"))
+    again = judge(readable, toy, detector=other, cache=replace(cache, spec=spec))
+    for told, expected in zip(again, scanned, strict=True):
+        assert isinstance(told, Report)
+        assert isinstance(expected, Report)
+        clock = {"processing_time": told.processing_time, "timings": told.timings}
+        assert told == expected.model_copy(update={**clock, "media": told.media})
+    margin = spec.faces.model_copy(update={"margin": Margin(kind="none")})
+    moved = replace(cache, spec=spec.model_copy(update={"faces": margin}))
+    media = media_sha256(readable.entries[0].path)
+    assert media is not None
+    assert moved.get(media, "image") is None
+
+
+def test_where_a_second_look_goes_depends_on_the_frame_threshold(
+    lit_set: Manifest, toy: ScanOptions, toy_loaded: Detector, cache: ScoreCache
+) -> None:
+    auto = replace(cache, options=replace(toy, frames="auto"))
+    report = judge(Manifest(lit_set.entries[9:10], lit_set.root), auto.options, detector=toy_loaded, cache=auto)[0]
+    assert isinstance(report, Report)
+    keener = {"verdict": cache.spec.verdict.model_copy(update={"frame_threshold": 0.1})}
+    keen = replace(auto, spec=cache.spec.model_copy(update=keener))
+    assert auto.get(report.media.sha256, "video") == report
+    assert keen.get(report.media.sha256, "video") is None
+    keen.put("0" * 64, "image", report)
+    assert auto.get("0" * 64, "image") is not None
 
 
 def test_a_cache_that_cannot_be_written_says_so(

@@ -1,4 +1,4 @@
-"""`faceproof evaluate`, `compare`, `calibrate`, `manifest`, `check-claim` and `accuracy`: how good a detector is."""
+"""`faceproof evaluate`, `compare`, `manifest`, `check-claim` and `accuracy`: how good a detector is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,27 @@ from typing import Annotated
 
 import typer
 
+from faceproof.cli.calibrate import calibrate
 from faceproof.cli.measuring import (
-    cache_folder,
+    Alarms,
+    Bootstraps,
+    Cache,
+    Data,
+    Detector,
+    Frames,
+    Jobs,
+    Layout,
+    NoCache,
+    Output,
+    Robustness,
+    RobustnessFiles,
+    Seed,
+    Split,
+    Threads,
     check_rates,
     command_line,
     degradations,
+    detector_run,
     finish,
     name_of,
     needs_extra,
@@ -23,33 +39,6 @@ from faceproof.cli.measuring import (
     say,
     show,
 )
-
-_Data = Annotated[
-    Path,
-    typer.Argument(metavar="DATA", help="A dataset's folder, a manifest CSV, or any tool's scores (CSV, Parquet)."),
-]
-_Detector = Annotated[str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector.")]
-_Layout = Annotated[str, typer.Option(metavar="NAME", help="The folder's layout; auto looks for each dataset's marks.")]
-_Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files scanned at the same time.")]
-_Threads = Annotated[int | None, typer.Option(min=1, help="Cores for each of them; by default they share all.")]
-_Bootstraps = Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals; 0 leaves them out.")]
-_Seed = Annotated[int, typer.Option(help="Seed of the resamples.")]
-_Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="DIR", help="Write JSON, Markdown, HTML, drawings and scores here."),
-]
-_Cache = Annotated[Path | None, typer.Option(metavar="DIR", help="Where scores are kept; the user's cache by default.")]
-_NoCache = Annotated[bool, typer.Option("--no-cache", help="Scan everything anew and keep nothing.")]
-_Robustness = Annotated[
-    str, typer.Option(metavar="LIST", help="Degradations to sweep, for instance jpeg,h264, or all.", show_default=False)
-]
-_RobustnessFiles = Annotated[
-    int, typer.Option(min=1, help="Fakes of each method to sweep, and as many reals as all together.")
-]
-_Alarms = Annotated[
-    float | None,
-    typer.Option("--max-false-alarms", metavar="RATE", help="Fit a band for this rate, for instance 0.01."),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -65,12 +54,12 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    data: _Data,
-    detector: _Detector = None,
-    output: _Output = None,
-    frames: Annotated[str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.")] = "auto",
-    layout: _Layout = "auto",
-    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only rows of this split.")] = None,
+    data: Data,
+    detector: Detector = None,
+    output: Output = None,
+    frames: Frames = "auto",
+    layout: Layout = "auto",
+    split: Split = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many fakes of each method, and as many reals.")
     ] = None,
@@ -79,21 +68,21 @@ def evaluate(
         str, typer.Option(metavar="WORDS", help="Where --threshold was chosen, e.g. test.")
     ] = "given",
     prior: Annotated[list[float] | None, typer.Option(help="Share of fakes where you use it; may be repeated.")] = None,
-    max_false_alarms: _Alarms = None,
-    robustness: _Robustness = "",
-    robustness_files: _RobustnessFiles = 10,
+    max_false_alarms: Alarms = None,
+    robustness: Robustness = "",
+    robustness_files: RobustnessFiles = 10,
     protocol: Annotated[
         str | None, typer.Option(metavar="NAME", help="Add a benchmark's protocol: deepfakebench.")
     ] = None,
     scale: Annotated[str, typer.Option(help="Scores of other tools: probability or logit.")] = "probability",
     fake_is: Annotated[str, typer.Option("--fake-is", help="Scores of other tools: fake is high or low.")] = "high",
     pool: Annotated[str, typer.Option(help="How rows of one file are pooled: mean, max or median.")] = "mean",
-    bootstraps: _Bootstraps = 1000,
-    seed: _Seed = 0,
-    jobs: _Jobs = 1,
-    threads: _Threads = None,
-    cache: _Cache = None,
-    no_cache: _NoCache = False,
+    bootstraps: Bootstraps = 1000,
+    seed: Seed = 0,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    cache: Cache = None,
+    no_cache: NoCache = False,
     json_out: Annotated[bool, typer.Option("--json", help="Print the evaluation as JSON.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the numbers are unsound.")] = False,
 ) -> None:
@@ -103,11 +92,11 @@ def evaluate(
     be used, 2 wrong usage, 3 unsound numbers (with --strict).
     """
     needs_extra()
-    from faceproof.batch import ScanOptions
+    from dataclasses import replace
+
     from faceproof.errors import OptionError
     from faceproof.evaluation.evaluation import Settings
     from faceproof.evaluation.runs import (
-        DetectorRun,
         evaluate_detector,
         evaluate_scores,
         holds_scores,
@@ -146,10 +135,8 @@ def evaluate(
             listed = listed.sample(limit)
         if not len(listed):
             raise OptionError(f"no file of {data} is left to evaluate", remedy="Check --split and --layout.")
-        run = DetectorRun(
-            options=ScanOptions(detector=detector, frames=frames, threads=threads),
-            jobs=jobs,
-            cache=cache_folder(cache, no_cache),
+        run = replace(
+            detector_run(detector, frames, jobs, threads, cache, no_cache),
             robustness=degradations(robustness),
             robustness_files=robustness_files,
             deepfakebench=protocol is not None,
@@ -172,24 +159,22 @@ def compare(
     ],
     b: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
     data: Annotated[Path | None, typer.Option(metavar="DATA", help="Media to run detectors A and B on.")] = None,
-    output: _Output = None,
-    layout: _Layout = "auto",
-    bootstraps: _Bootstraps = 1000,
-    seed: _Seed = 0,
-    jobs: _Jobs = 1,
-    threads: _Threads = None,
-    cache: _Cache = None,
-    no_cache: _NoCache = False,
+    output: Output = None,
+    layout: Layout = "auto",
+    bootstraps: Bootstraps = 1000,
+    seed: Seed = 0,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    cache: Cache = None,
+    no_cache: NoCache = False,
     json_out: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Is A really better than B: paired intervals by source video, DeLong, and what only one of them judged."""
     needs_extra()
-    from faceproof.batch import ScanOptions
     from faceproof.evaluation.comparison import comparison_document
     from faceproof.evaluation.document import to_html, to_markdown
     from faceproof.evaluation.evaluation import Settings
     from faceproof.evaluation.runs import (
-        DetectorRun,
         evaluate_detector,
         make_folder,
         open_manifest,
@@ -205,9 +190,7 @@ def compare(
         if data is None:
             sides.append(read_contender(side))
             continue
-        run = DetectorRun(
-            ScanOptions(detector=str(side), threads=threads), jobs=jobs, cache=cache_folder(cache, no_cache)
-        )
+        run = detector_run(str(side), "auto", jobs, threads, cache, no_cache)
         with progress() as announce:
             listed = open_manifest(data, layout)
             one, judged = evaluate_detector(
@@ -226,76 +209,12 @@ def compare(
     sys.stdout.write(found.model_dump_json(indent=2) + "\n" if json_out else to_markdown(blocks))
 
 
-def calibrate(
-    scores: Annotated[
-        Path, typer.Argument(metavar="SCORES", help="Scores of a calibration set, or evaluate's folder.")
-    ],
-    method: Annotated[str, typer.Option("--method", "-m", help="temperature, platt or isotonic.")] = "platt",
-    spec: Annotated[Path | None, typer.Option(metavar="TOML", help="A detector's spec to write it into.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="TOML", help="Where the new spec goes.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(metavar="NAME", help="Only rows of this split.")] = None,
-    max_false_alarms: _Alarms = None,
-    max_misses: Annotated[float | None, typer.Option(metavar="RATE", help="By default as --max-false-alarms.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="WORDS", help="What to call the data in the spec.")] = None,
-) -> None:
-    """Fit scores to probabilities and, with --max-false-alarms, the band in which no verdict is given.
-
-    Never calibrate on the set you then evaluate on. Prints the spec's tables, or writes a whole spec.
-    """
-    needs_extra()
-    from dataclasses import replace
-
-    from faceproof.detectors.spec import VerdictRule, parse_spec
-    from faceproof.errors import EvaluationError, OptionError
-    from faceproof.evaluation import calibrate as fitting
-    from faceproof.evaluation.conformal import fit_band, sources_needed
-    from faceproof.evaluation.runs import describe, table_for_calibration
-    from faceproof.result_files import write_whole
-
-    one_of("--method", method, fitting.METHODS)
-    check_rates("--max-false-alarms", max_false_alarms)
-    check_rates("--max-misses", max_misses)
-    if output is not None and spec is None:
-        raise OptionError("--output needs the --spec to write into", remedy="Name a detector's TOML with --spec.")
-    table = table_for_calibration(scores, split)
-    fitted = fitting.fit(table, method, data=name or name_of(scores))  # type: ignore[arg-type]
-    say(f"Fitted to {int(table.scored.sum()):,} files: {describe(fitted)}")
-    try:
-        quality = fitting.cross_check(table, method)  # type: ignore[arg-type]
-        say(
-            f"On files not fitted to: calibration error {quality.ece_before:.3f} before, {quality.ece_after:.3f} after; "
-            f"log loss {quality.log_loss_before:.3f} before, {quality.log_loss_after:.3f} after"
-        )
-    except EvaluationError as error:
-        say(f"Not cross-checked: {error.message}")
-    text = spec.read_text(encoding="utf-8") if spec is not None else _BARE_SPEC
-    rule = parse_spec(text).verdict if spec is not None else VerdictRule()
-    if max_false_alarms is not None:
-        calibrated = replace(table, score=fitting.apply(table.score, fitted))
-        band = fit_band(calibrated, max_false_alarms=max_false_alarms, max_misses=max_misses)
-        rule = band.rule(rule)
-        say(f"No verdict between {band.low:.4f} and {band.high:.4f}: {band.inconclusive:.0%} of these files")
-        if not (band.enough_reals and band.enough_fakes):
-            say(
-                f"Beware: {band.real_sources} real and {band.fake_sources} fake source videos; a promise of "
-                f"{max_false_alarms:g} needs {sources_needed(max_false_alarms)} of each"
-            )
-    stored = fitting.store(text, fitted, rule if max_false_alarms is not None else None)
-    if output is not None:
-        write_whole(output, stored)
-        say(f"Written: {output}")
-    else:
-        sys.stdout.write(stored if spec is not None else stored[stored.index("[") :].removeprefix(_BARE_TABLES))
-
-
 def manifest(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="A dataset as it was published, or real/ and fake/.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="CSV", help="The manifest to write.")],
-    layout: _Layout = "auto",
+    layout: Layout = "auto",
     near_duplicates: Annotated[
         bool, typer.Option("--near-duplicates", help="Also look for the same picture on both sides of a split.")
     ] = False,
@@ -353,40 +272,39 @@ def accuracy(
         "docs/accuracy.md"
     ),
     detector: Annotated[list[str] | None, typer.Option("--detector", "-d", help="Only these; repeatable.")] = None,
-    frames: Annotated[str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.")] = "auto",
+    frames: Frames = "auto",
     robustness: Annotated[
         str, typer.Option(metavar="LIST", help="Degradations to sweep on stills, all or none.")
     ] = "all",
     video_robustness: Annotated[
         str, typer.Option(metavar="LIST", help="Degradations to sweep on videos, all or none; one costs fifty stills.")
     ] = "h264,downscale",
-    robustness_files: _RobustnessFiles = 5,
+    robustness_files: RobustnessFiles = 5,
     protocol: Annotated[bool, typer.Option("--deepfakebench", help="Add the DeepfakeBench protocol.")] = False,
     chosen_here: Annotated[
         bool, typer.Option("--chosen-here", help="Say that checkpoints were chosen on this set.")
     ] = False,
-    max_false_alarms: _Alarms = 0.05,
-    bootstraps: _Bootstraps = 1000,
-    seed: _Seed = 0,
-    jobs: _Jobs = 1,
-    threads: _Threads = None,
-    cache: _Cache = None,
-    no_cache: _NoCache = False,
+    max_false_alarms: Alarms = 0.05,
+    bootstraps: Bootstraps = 1000,
+    seed: Seed = 0,
+    jobs: Jobs = 1,
+    threads: Threads = None,
+    cache: Cache = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Measure every detector that has weights and write the accuracy page. Run again, it goes on where it stopped."""
     needs_extra()
-    from faceproof.batch import ScanOptions
+    from dataclasses import replace
+
     from faceproof.evaluation import accuracy as page
     from faceproof.evaluation.evaluation import Settings
-    from faceproof.evaluation.runs import DetectorRun, open_manifest
+    from faceproof.evaluation.runs import open_manifest
 
     check_rates("--max-false-alarms", max_false_alarms)
     listed = open_manifest(data)
     names = detector or page.detectors_with_weights()
-    run = DetectorRun(
-        options=ScanOptions(frames=frames, threads=threads),
-        jobs=jobs,
-        cache=cache_folder(cache, no_cache),
+    run = replace(
+        detector_run(None, frames, jobs, threads, cache, no_cache),
         robustness_files=robustness_files,
         deepfakebench=protocol,
     )
@@ -409,17 +327,3 @@ def accuracy(
 
 
 _LEAK_COLUMNS = ("split", "source_video", "identity")
-
-# A spec around nothing, to show fitted tables when no spec is given.
-_BARE_TABLES = """[licence]
-weights = "none"
-code = "none"
-commercial = false
-origin = "none"
-[input]
-size = 8
-[output]
-fake_is = "high"
-
-"""
-_BARE_SPEC = f'schema_version = 1\nname = "bare"\nversion = "0"\nsummary = ""\n{_BARE_TABLES}'

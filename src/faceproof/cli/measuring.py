@@ -7,17 +7,46 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from faceproof.cli import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
-    from faceproof.evaluation.runs import Announce
+    from faceproof.evaluation.runs import Announce, DetectorRun
     from faceproof.evaluation.soundness import Finding
 
 EXIT_UNSOUND = 3
+
+Data = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="A dataset's folder, a manifest CSV, or any tool's scores (CSV, Parquet)."),
+]
+Detector = Annotated[str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector.")]
+Layout = Annotated[str, typer.Option(metavar="NAME", help="The folder's layout; auto looks for each dataset's marks.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files scanned at the same time.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Cores for each of them; by default they share all.")]
+Bootstraps = Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals; 0 leaves them out.")]
+Seed = Annotated[int, typer.Option(help="Seed of the resamples.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Write JSON, Markdown, HTML, drawings and scores here."),
+]
+Cache = Annotated[Path | None, typer.Option(metavar="DIR", help="Where scores are kept; the user's cache by default.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Scan everything anew and keep nothing.")]
+Robustness = Annotated[
+    str, typer.Option(metavar="LIST", help="Degradations to sweep, for instance jpeg,h264, or all.", show_default=False)
+]
+RobustnessFiles = Annotated[
+    int, typer.Option(min=1, help="Fakes of each method to sweep, and as many reals as all together.")
+]
+Alarms = Annotated[
+    float | None,
+    typer.Option("--max-false-alarms", metavar="RATE", help="Fit a band for this rate, for instance 0.01."),
+]
+Frames = Annotated[str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.")]
+Split = Annotated[str | None, typer.Option(metavar="NAME", help="Only rows of this split.")]
 
 
 def needs_extra() -> None:
@@ -57,6 +86,17 @@ def cache_folder(chosen: Path | None, none: bool) -> Path | None:
     from faceproof.evaluation.cache import default_folder
 
     return None if none else chosen or default_folder()
+
+
+def detector_run(
+    detector: str | None, frames: str, jobs: int, threads: int | None, cache: Path | None, no_cache: bool
+) -> DetectorRun:
+    """How to run a detector over media, from the options that every verb has for it."""
+    from faceproof.batch import ScanOptions
+    from faceproof.evaluation.runs import DetectorRun
+
+    options = ScanOptions(detector=detector, frames=frames, threads=threads)
+    return DetectorRun(options, jobs=jobs, cache=cache_folder(cache, no_cache))
 
 
 def name_of(data: Path) -> str:

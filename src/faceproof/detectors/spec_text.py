@@ -20,7 +20,7 @@ def spec_to_toml(spec: DetectorSpec) -> str:
         elif isinstance(value, dict):
             tables.append(f"\n[{key}]\n" + _rows(value))
         else:
-            lines.append(f"{key} = {_value(value)}")
+            lines.append(f"{key} = {toml_value(value)}")
     return "\n".join(lines) + "\n" + "\n".join(tables) + ("\n" if tables else "")
 
 
@@ -42,10 +42,11 @@ def _chosen(model: BaseModel) -> dict[str, Any]:
 
 
 def _rows(table: dict[str, Any]) -> str:
-    return "\n".join(f"{key} = {_value(value)}" for key, value in table.items())
+    return "\n".join(f"{key} = {toml_value(value)}" for key, value in table.items())
 
 
-def _value(value: object) -> str:
+def toml_value(value: object) -> str:
+    """One value as TOML. Raises :class:`TypeError` for what TOML has no form for."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -54,7 +55,7 @@ def _value(value: object) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {toml_value(item)}" for key, item in value.items()) + " }"
     raise TypeError(f"TOML has no {type(value).__name__}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec, installed_specs
+from faceproof.detectors.catalog import DEFAULT_DETECTOR, installed_specs
 from faceproof.errors import EvaluationError, WeightsError
 from faceproof.evaluation.document import Block, Bullets, Callout, Code, Figure, Heading, Paragraph, Table
 from faceproof.evaluation.evaluation import Evaluation, Settings
@@ -14,7 +14,7 @@ from faceproof.evaluation.harness import Judged
 from faceproof.evaluation.limits import failures, percent, percent_of
 from faceproof.evaluation.manifest import Manifest
 from faceproof.evaluation.report import measured_sections
-from faceproof.evaluation.runs import Announce, DetectorRun, evaluate_detector, make_folder, write_page
+from faceproof.evaluation.runs import Announce, DetectorRun, evaluate_detector, make_folder, record_of, write_page
 from faceproof.evaluation.significance import Contender, compare
 
 KINDS = {"video": "videos", "image": "stills"}
@@ -165,7 +165,7 @@ def _sections(item: Measured) -> Iterator[Block]:
     yield Heading(f"{item.detector} on {KINDS[item.kind]}", 2)
     facts = evaluation.detector
     if facts is not None:
-        fitted = find_spec(item.detector).spec.calibration.data
+        fitted = record_of(item.detector).calibration.data
         calibration = f"calibrated on {fitted}" if fitted else "calibrated" if facts.calibrated else "not calibrated"
         yield Paragraph(
             f"Version {facts.version}, {calibration}; threshold {facts.threshold:.3g}, no verdict between "

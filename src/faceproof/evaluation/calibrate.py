@@ -16,7 +16,8 @@ from scipy import optimize
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import GroupKFold
 
-from faceproof.detectors.spec import Calibration, VerdictRule, parse_spec
+from faceproof.detectors.spec import Calibration, Fitted, QualityBands, VerdictRule, parse_spec
+from faceproof.detectors.spec_text import toml_value
 from faceproof.errors import EvaluationError
 from faceproof.evaluation.metrics import even_calibration_error, has_both
 from faceproof.evaluation.problems import printable
@@ -174,21 +175,23 @@ def even_log_loss(label: IntArray, score: FloatArray) -> float:
 
 
 def store(text: str, calibration: Calibration, rule: VerdictRule | None = None) -> str:
-    """A spec's TOML text with a new ``[calibration]`` and, from ``rule``, new threshold and band in its ``[verdict]``.
+    """A spec's TOML text with a new ``[calibration]`` and, from ``rule``, new thresholds and bands in its ``[verdict]``,
+    ``[verdict.quality]`` and ``[verdict.fitted]``.
 
     Everything else, comments included, stays as it is. Raises :class:`faceproof.errors.SpecError` for a text that
     is no spec.
     """
     before = parse_spec(text)
     text = _without_table(text, "calibration").rstrip("\n") + "\n\n" + _calibration_table(calibration)
+    wanted = before.verdict
     if rule is not None:
         text = _with_verdict(text, rule)
+        wanted = wanted.model_copy(update={name: getattr(rule, name) for name in (*_VERDICT_KEYS, *_VERDICT_TABLES)})
     after = parse_spec(text)
-    expected = before.model_copy(
-        update={"calibration": after.calibration, "verdict": before.verdict if rule is None else after.verdict}
-    )
-    if after != expected or after.calibration != calibration:
-        raise EvaluationError("the spec's TOML could not be rewritten", remedy="Write [calibration] by hand.")
+    if after != before.model_copy(update={"calibration": calibration, "verdict": wanted}):
+        raise EvaluationError(
+            "the spec's TOML could not be rewritten", remedy="Write [calibration] and [verdict] by hand."
+        )
     return text
 
 
@@ -203,12 +206,8 @@ def _calibration_table(calibration: Calibration) -> str:
     for name in ("data", "data_sha256"):
         value = getattr(calibration, name)
         if value is not None:
-            lines.append(f'{name} = "{_escape(value)}"')
+            lines.append(f"{name} = {toml_value(value)}")
     return "\n".join(lines) + "\n"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 _HEADER = r"^\[{name}\][^\n]*\n"
@@ -219,13 +218,36 @@ def _without_table(text: str, name: str) -> str:
     return re.sub(_HEADER.format(name=name) + _BODY, "", text, flags=re.MULTILINE)
 
 
+_VERDICT_KEYS = ("threshold", "band", "frame_threshold")
+_VERDICT_TABLES = ("quality", "fitted")
+
+
 def _with_verdict(text: str, rule: VerdictRule) -> str:
-    lines = [f"threshold = {rule.threshold!r}"]
-    if rule.band is not None:
-        lines.append(f"band = [{rule.band[0]!r}, {rule.band[1]!r}]")
+    tables = [
+        f"[verdict.{name}]\n{_rows(table)}" for name in _VERDICT_TABLES if (table := getattr(rule, name)) is not None
+    ]
+    for name in _VERDICT_TABLES:
+        text = _without_table(text, rf"verdict\.{name}")
+    keys = [f"{name} = {toml_value(value)}" for name in _VERDICT_KEYS if (value := getattr(rule, name)) is not None]
     found = re.search(_HEADER.format(name="verdict") + _BODY, text, flags=re.MULTILINE)
     if found is None:
-        return text.rstrip("\n") + "\n\n[verdict]\n" + "\n".join(lines) + "\n"
+        return "\n\n".join([text.rstrip("\n"), "[verdict]\n" + "\n".join(keys), *tables]) + "\n"
     header, _, body = found.group().partition("\n")
-    body = re.sub(r"^(?:threshold|band)\s*=[^\n]*\n?", "", body, flags=re.MULTILINE)
-    return text[: found.start()] + header + "\n" + "\n".join(lines) + "\n" + body + text[found.end() :]
+    replaced = "|".join((*_VERDICT_KEYS, *_VERDICT_TABLES))
+    body = re.sub(rf"^(?:{replaced})\s*=[^\n]*\n?", "", body, flags=re.MULTILINE)
+    whole = "\n\n".join(["\n".join([header, *keys, body.rstrip("\n")]).rstrip("\n"), *tables])
+    return text[: found.start()] + whole + "\n\n" + text[found.end() :].lstrip("\n")
+
+
+def _rows(table: QualityBands | Fitted) -> str:
+    lines = []
+    for name in type(table).model_fields:
+        value = getattr(table, name)
+        if value is None or value == ():
+            continue
+        if isinstance(value, tuple):
+            points = [f"  {{ at = {p.at!r}, low = {p.low!r}, high = {p.high!r} }},\n" for p in value]
+            lines.append(f"{name} = [\n{''.join(points)}]")
+        else:
+            lines.append(f"{name} = {toml_value(value)}")
+    return "\n".join(lines)

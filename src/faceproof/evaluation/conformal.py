@@ -61,8 +61,8 @@ def fit_band(table: ScoreTable, *, max_false_alarms: float, max_misses: float | 
     if not has_both(label):
         raise EvaluationError("a band needs scored fakes and scored reals", remedy="Give a set that holds both.")
     reals, fakes = label == 0, label == 1
-    high = _upper(score[reals], group[reals], max_false_alarms)
-    low = -_upper(-score[fakes], group[fakes], misses)
+    high = upper_bound(score[reals], group[reals], max_false_alarms)
+    low = -upper_bound(-score[fakes], group[fakes], misses)
     enough_reals, enough_fakes = math.isfinite(high), math.isfinite(low)
     # The rule calls FAKE at the bound itself, the promise is for scores beyond it: one float further keeps it.
     high = min(float(np.nextafter(high, math.inf)), 1.0) if enough_reals else 1.0
@@ -84,7 +84,7 @@ def fit_band(table: ScoreTable, *, max_false_alarms: float, max_misses: float | 
     )
 
 
-def _upper(score: FloatArray, group: IntArray, rate: float) -> float:
+def upper_bound(score: FloatArray, group: IntArray, rate: float) -> float:
     """Smallest score that a new member's exceeds with probability at most ``rate``; infinity when there is none.
 
     Each of K groups weighs 1 / (K + 1), shared by its rows; the rest stands at infinity for the new group.

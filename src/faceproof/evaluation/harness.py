@@ -12,7 +12,7 @@ from faceproof.batch import Outcome, ScanOptions, scan_many, scan_one
 from faceproof.detectors.detector import Detector
 from faceproof.detectors.quality import Quality, bits_per_pixel
 from faceproof.evaluation.cache import ScoreCache, media_sha256
-from faceproof.evaluation.manifest import Entry, Manifest
+from faceproof.evaluation.manifest import Entry, Manifest, media_kind
 from faceproof.evaluation.problems import ProblemLog
 from faceproof.evaluation.scores import ScoreTable
 from faceproof.judge import quality_of
@@ -48,14 +48,14 @@ def judge(
     for entry in manifest.entries if cache is not None else ():
         assert cache is not None
         media = hashes[entry.path] = media_sha256(entry.path)
-        known = cache.get(media) if media is not None else None
+        known = cache.get(media, media_kind(entry.path) or "video") if media is not None else None
         if known is not None:
             done(entry.path, known)
     missing = [entry.path for entry in manifest.entries if entry.path not in outcomes]
     for path, outcome in _scan(missing, options, detector, jobs):
         media = hashes.get(path)
         if cache is not None and media is not None and isinstance(outcome, Report):
-            cache.put(media, outcome)
+            cache.put(media, media_kind(path) or "video", outcome)
         done(path, outcome)
     return [outcomes[entry.path] for entry in manifest.entries]
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from faceproof.errors import DatasetError
 from faceproof.evaluation.problems import ProblemLog
@@ -93,7 +94,10 @@ class Manifest:
         return hashlib.sha256(self.relative(entry).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def media_kind(path: Path) -> str | None:
+MediaKind = Literal["image", "video"]
+
+
+def media_kind(path: Path) -> MediaKind | None:
     """ "image" or "video" by the file's suffix, None for anything else. The decoder has the last word."""
     suffix = path.suffix.lower()
     if suffix in PICTURE_EXTENSIONS:

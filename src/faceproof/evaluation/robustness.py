@@ -177,7 +177,7 @@ def sweep(
     def done(path: Path, outcomes: dict[Cell, Outcome]) -> None:
         for cell, outcome in outcomes.items():
             if cache is not None and cell in keys.get(path, {}) and isinstance(outcome, Report):
-                cache.put(keys[path][cell], outcome)
+                cache.put(keys[path][cell], "video", outcome)
         found.setdefault(path, {}).update(outcomes)
         if on_progress is not None and len(found[path]) == len(cells):
             on_progress(sum(len(done) == len(cells) for done in found.values()), total, path)
@@ -187,7 +187,9 @@ def sweep(
         media = media_sha256(entry.path) if cache is not None else None
         if cache is not None and media is not None:
             keys[entry.path] = {cell: cell_key(media, cell) for cell in cells}
-            known = {cell: report for cell in cells if (report := cache.get(keys[entry.path][cell])) is not None}
+            known = {
+                cell: report for cell in cells if (report := cache.get(keys[entry.path][cell], "video")) is not None
+            }
         done(entry.path, known)
         missing = [cell for cell in cells if cell not in known]
         if missing:

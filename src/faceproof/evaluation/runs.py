@@ -10,14 +10,17 @@ from pathlib import Path
 
 from faceproof.batch import Outcome, ScanOptions
 from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec
-from faceproof.detectors.spec import Calibration
+from faceproof.detectors.ensemble import EnsembleSpec, find_ensemble
+from faceproof.detectors.spec import Calibration, DetectorSpec
 from faceproof.errors import DatasetError, EvaluationError, OutputError
 from faceproof.evaluation.cache import ScoreCache
+from faceproof.evaluation.choosing import Person, people_of
 from faceproof.evaluation.document import Block, Figure, to_html, to_markdown
 from faceproof.evaluation.evaluation import Evaluation, Settings, evaluate
 from faceproof.evaluation.harness import Judged, Progress, judge, tabulate
 from faceproof.evaluation.layouts import read_layout
 from faceproof.evaluation.manifest import Manifest, read_manifest
+from faceproof.evaluation.problems import ProblemLog
 from faceproof.evaluation.protocols import DEEPFAKEBENCH_FRAMES, deepfakebench
 from faceproof.evaluation.quality import SWEPT, fit_quality_bands
 from faceproof.evaluation.report import document
@@ -107,7 +110,7 @@ def evaluate_detector(
     a progress callback for it. Raises as :func:`judge`, :func:`evaluate` and :func:`sweep`.
     """
     name = run.options.detector or DEFAULT_DETECTOR
-    spec = find_spec(name).spec
+    spec = record_of(name)
     seconds: dict[str, float] = {}
     started = time.perf_counter()
     outcomes = _judge(manifest, run, run.options, announce(f"{name} on {len(manifest)} files"))
@@ -143,6 +146,19 @@ def evaluate_detector(
     return found, judged
 
 
+def scan_people(
+    manifest: Manifest, run: DetectorRun, *, announce: Announce = lambda stage: None
+) -> tuple[list[Person], ProblemLog]:
+    """What the detector of ``run`` says of everybody in the manifest, for choosing its bands; and what went wrong.
+
+    Raises as :func:`judge`.
+    """
+    name = run.options.detector or DEFAULT_DETECTOR
+    outcomes = _judge(manifest, run, run.options, announce(f"{name} on {len(manifest)} files"))
+    method = find_spec(name).spec.aggregate.track
+    return people_of(manifest, outcomes, method), tabulate(manifest, outcomes).problems
+
+
 def _judge(manifest: Manifest, run: DetectorRun, options: ScanOptions, progress: Progress | None) -> list[Outcome]:
     return judge(manifest, options, jobs=run.jobs, cache=_cache(run, options), on_progress=progress)
 
@@ -150,7 +166,15 @@ def _judge(manifest: Manifest, run: DetectorRun, options: ScanOptions, progress:
 def _cache(run: DetectorRun, options: ScanOptions) -> ScoreCache | None:
     if run.cache is None:
         return None
-    return ScoreCache(run.cache, find_spec(options.detector or DEFAULT_DETECTOR).spec, options)
+    return ScoreCache(run.cache, record_of(options.detector), options)
+
+
+def record_of(name: str | None) -> DetectorSpec | EnsembleSpec:
+    """The record of the installed detector or ensemble of that name, of the default detector without one.
+
+    Raises :class:`faceproof.errors.UnknownDetectorError`.
+    """
+    return (find_ensemble(name) if name else None) or find_spec(name or DEFAULT_DETECTOR).spec
 
 
 def _facts(outcomes: Sequence[Outcome]) -> DetectorFacts | None:

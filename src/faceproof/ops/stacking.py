@@ -10,7 +10,7 @@ import numpy as np
 
 from faceproof.detectors.ensemble import EnsembleSpec, StackedModel
 from faceproof.detectors.fusion import FusionMethod, logits
-from faceproof.detectors.spec_text import _value
+from faceproof.detectors.spec_text import toml_value
 from faceproof.errors import DatasetError, MissingExtraError
 
 _FEWEST = 20
@@ -96,15 +96,15 @@ def stacked_spec(spec: EnsembleSpec, model: StackedModel, *, name: str | None = 
 def ensemble_toml(spec: EnsembleSpec) -> str:
     """TOML that reads back as an equal ensemble; keys at their defaults are left away."""
     given = spec.model_dump(mode="json", exclude_defaults=True)
-    lines = [f"{key} = {_value(value)}" for key, value in given.items() if key not in ("members", "stacked")]
+    lines = [f"{key} = {toml_value(value)}" for key, value in given.items() if key not in ("members", "stacked")]
     for member in given["members"]:
-        lines += ["", "[[members]]", *(f"{key} = {_value(value)}" for key, value in member.items())]
+        lines += ["", "[[members]]", *(f"{key} = {toml_value(value)}" for key, value in member.items())]
     if spec.stacked is not None:
         for key, value in given["stacked"].items():
             if isinstance(value, dict):
                 # Members' names may hold what a bare key may not.
-                rows = [f"{_value(name)} = {_value(number)}" for name, number in value.items()]
+                rows = [f"{toml_value(name)} = {toml_value(number)}" for name, number in value.items()]
                 lines += ["", f"[stacked.{key}]", *rows]
         plain = {key: value for key, value in given["stacked"].items() if not isinstance(value, dict)}
-        lines += ["", "[stacked]", *(f"{key} = {_value(value)}" for key, value in plain.items())]
+        lines += ["", "[stacked]", *(f"{key} = {toml_value(value)}" for key, value in plain.items())]
     return "\n".join(lines) + "\n"
