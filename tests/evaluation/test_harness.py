@@ -132,7 +132,7 @@ def test_another_rule_judges_the_stored_scores_again_and_scans_nothing(
     assert moved.get(media, "image") is None
 
 
-def test_where_a_second_look_goes_depends_on_the_frame_threshold(
+def test_what_auto_looks_at_in_a_video_depends_on_the_rules(
     lit_set: Manifest, toy: ScanOptions, toy_loaded: Detector, cache: ScoreCache
 ) -> None:
     auto = replace(cache, options=replace(toy, frames="auto"))

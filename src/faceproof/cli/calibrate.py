@@ -77,7 +77,7 @@ def calibrate(
     name: Annotated[str | None, typer.Option(metavar="WORDS", help="What to call the data in the spec.")] = None,
     layout: Layout = "auto",
     split: Split = None,
-    frames: Frames = "auto",
+    frames: Frames = "32",
     faces: Annotated[int, typer.Option(min=1, max=64, help="Frames of a self-made clip.")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="Self-made clips of every picture, of each class.")] = 2,
     recipe: Annotated[

@@ -3,7 +3,8 @@
 A report is filed under everything that decides the scores of its faces: the media's sha256, the parts of the spec that
 find, cut and score faces, the weights' sha256, the sampling, the face search, the precision and the version of
 Faceproof. Calibration, bands, thresholds and aggregation are not part of it: where they have changed, the stored faces are
-judged again. Failures are never kept: they may pass.
+judged again. Only of videos sampled by ``auto`` they are, because there the verdict so far decides what is looked at
+next. Failures are never kept: they may pass.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ class ScoreCache:
         return None if isinstance(self.spec, EnsembleSpec) else spec_sha256(self.spec)
 
     @cached_property
+    def _rules(self) -> str:
+        rules = {"aggregate", "calibration", "verdict"}
+        return self.spec.model_dump_json(include=rules, exclude={"verdict": {"fitted"}})
+
+    @cached_property
     def _settings(self) -> str:
         options = self.options
         return f"{options.frames}|{options.faces}|{options.precision}|{options.device}|{options.limits}|{__version__}"
@@ -75,8 +81,8 @@ class ScoreCache:
         settings = self._settings
         frames = self.spec.frames
         if kind == "video" and self.options.frames == "auto" and frames is not None and frames.sampling == "auto":
-            # The second look goes where frames are suspicious.
-            settings += f"|{self.spec.verdict.frame_threshold!r}"
+            # How many frames are looked at, and where, follows from the verdict so far.
+            settings += f"|{self._rules}"
         return self.place / f"{media}-{hashlib.sha256(settings.encode()).hexdigest()[:12]}.json.gz"
 
     def get(self, media: str, kind: MediaKind) -> Report | None:
