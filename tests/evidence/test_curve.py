@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from faceproof.evidence.curve import LINE, Curve, draw_panel, panel_size
+from tests.evidence.made_reports import made_report, toy_detector
 
 
 def test_between_samples_the_score_lies_on_the_line() -> None:
@@ -46,3 +49,17 @@ def test_a_tiny_panel_is_drawn_without_words() -> None:
     panel = draw_panel(Curve([0.0], [0.5], 0.0), 40, 16)
     assert panel.image.shape == (16, 40, 3)
     assert panel.column(0.0) == panel.x0
+
+
+def test_who_was_not_judged_does_not_raise_the_curve(clip_mp4: Path) -> None:
+    report = made_report(
+        clip_mp4,
+        toy_detector(),
+        boxes=lambda index: {1: (110, 60, 210, 190), 2: (10, 10, 90, 110)},
+        scores=lambda index, track: 0.2 if track == 1 else 0.9,
+    )
+    assert set(Curve.of(report).scores) == {0.9}
+    report.tracks[1].score = None
+    assert set(Curve.of(report).scores) == {0.2}
+    report.tracks[0].score = None
+    assert set(Curve.of(report).scores) == {None}

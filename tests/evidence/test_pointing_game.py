@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import tarfile
-from collections import defaultdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec
 from faceproof.detectors.detector import Detector, load_detector
 from faceproof.errors import UnknownDetectorError
 from faceproof.evidence.usual_heat import UsualHeat, usual_heat
 from faceproof.runtime import FakeNetwork
+from tests.evidence import planted_blends
 from tests.evidence.made_reports import toy_spec
-from tests.evidence.planted_blends import SPOTS, Box, Image, plant, planted_faces, play
+from tests.evidence.planted_blends import (
+    SPOTS,
+    PointingGame,
+    astronaut_face,
+    held_out_faces,
+    plant,
+    planted_faces,
+    play,
+)
 
-ASTRONAUT_BOX: Box = (176.0, 62.0, 276.0, 190.0)
+_, ASTRONAUT_BOX = astronaut_face()
 PLAYS = 120
 
 
@@ -32,13 +38,19 @@ def has_default_weights() -> bool:
         return False
 
 
-def test_a_blend_changes_its_region_and_nothing_else(astronaut: np.ndarray) -> None:
-    rng = np.random.default_rng(5)
-    planted = plant(astronaut, ASTRONAUT_BOX, "mouth", rng)
-    changed = np.abs(planted.frame.astype(int) - astronaut).mean(axis=2)
-    # Recompression changes everything a little; the blend must stand out from it.
-    assert changed[planted.mask > 0.5].mean() > 1.5 * changed[planted.mask == 0].mean()
+def test_a_blend_changes_its_region_and_nothing_else(astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = plant(astronaut, ASTRONAUT_BOX, "mouth", np.random.default_rng(5))
     assert 0.02 < (planted.mask > 0.2)[62:190, 176:276].mean() < 0.4
+    assert np.abs(planted.frame.astype(int) - astronaut)[planted.mask == 0].max() > 0, (
+        "it is compressed like any picture"
+    )
+
+    # Compression changes everything a little; without it, what is left is the blend.
+    monkeypatch.setattr(planted_blends, "_degraded", lambda frame, rng: frame)
+    planted = plant(astronaut, ASTRONAUT_BOX, "mouth", np.random.default_rng(5))
+    changed = np.abs(planted.frame.astype(int) - astronaut).mean(axis=2)
+    assert changed[planted.mask == 0].max() == 0
+    assert changed[planted.mask > 0.5].mean() > 4
 
 
 def test_the_game_can_be_won_and_lost(astronaut: np.ndarray) -> None:
@@ -47,7 +59,9 @@ def test_the_game_can_be_won_and_lost(astronaut: np.ndarray) -> None:
     margin = toy_spec().faces.margin
     from faceproof.faces import cut
 
-    masks = iter([cut(f.mask[..., None].repeat(3, 2), f.box, margin)[..., 0] for f in faces])  # type: ignore[arg-type]
+    # The first look only asks how fine the map is.
+    shown = [cut(f.mask[..., None].repeat(3, 2), f.box, margin)[..., 0] for f in faces]  # type: ignore[arg-type]
+    masks = iter([np.zeros((9, 9), np.float32), *shown])
 
     class Pointing(FakeNetwork):
         def __init__(self, corner: bool) -> None:
@@ -63,7 +77,7 @@ def test_the_game_can_be_won_and_lost(astronaut: np.ndarray) -> None:
 
     won = play(Detector(toy_spec(), Pointing(corner=False)), faces)
     assert won.rate == 1.0
-    masks = iter([np.zeros((9, 9), np.float32)] * 12)
+    masks = iter([np.zeros((9, 9), np.float32)] * 13)
     lost = play(Detector(toy_spec(), Pointing(corner=True)), faces)
     assert lost.rate == 0.0
     assert 0.05 < lost.chance < 0.4
@@ -71,20 +85,37 @@ def test_the_game_can_be_won_and_lost(astronaut: np.ndarray) -> None:
 
 @pytest.mark.skipif(not has_default_weights(), reason="the default detector has no weights here")
 def test_the_default_detector_points_at_planted_blends(astronaut: np.ndarray) -> None:
-    game = play(load_detector(), planted_faces([(astronaut, ASTRONAUT_BOX)], PLAYS))
+    game = play(load_detector(), planted_faces([astronaut_face()], PLAYS))
     print(f"sides of one face, varied: {game}")
-    assert game.rate >= 0.7, str(game)
-    assert game.rate > game.best_fixed, str(game)
+    # 120 plays cannot tell 0.69 from 0.71: the bar counts as missed when they rule it out.
+    assert game.against(0.7) != "missed", str(game)
+    assert game.interval[0] > game.best_fixed, str(game)
 
 
 @pytest.mark.data
 @pytest.mark.skipif(not has_default_weights(), reason="the default detector has no weights here")
 def test_the_default_detector_points_at_planted_blends_in_many_people() -> None:
-    faces = labelled_faces(PLAYS)
+    folder = Path(os.environ.get("FACEPROOF_DATA", Path(__file__).parents[3] / "shared" / "data")) / "real_faces"
+    if not (folder / "faces.csv").is_file():
+        pytest.skip(f"there are no labelled faces in {folder}")
+    faces = held_out_faces(folder, PLAYS, share=0.04)
     game = play(load_detector(), planted_faces(faces, len(faces)))
     print(f"sides of {len(faces)} people's faces: {game}")
     print(f"small spots: {play(load_detector(), planted_faces(faces, len(faces), SPOTS))}")
-    assert game.rate > game.best_fixed, str(game)
+    assert game.interval[0] > game.best_fixed, str(game)
+
+
+def test_the_interval_of_a_rate_holds_what_the_hits_do_not_rule_out() -> None:
+    game = PointingGame(84, 120, 0.2, 0.5, {})
+    low, high = game.interval
+    # Tails of the binomial distribution at the interval's ends.
+    assert binom.sf(83, 120, low) == pytest.approx(0.025, abs=1e-6)
+    assert binom.cdf(84, 120, high) == pytest.approx(0.025, abs=1e-6)
+    assert game.against(0.7) == "not decided"
+    assert game.against(0.6) == "reached"
+    assert game.against(0.8) == "missed"
+    assert PointingGame(0, 10, 0, 0, {}).interval[0] == 0
+    assert PointingGame(10, 10, 0, 0, {}).interval[1] == 1
 
 
 def test_what_is_usual_gives_no_heat() -> None:
@@ -98,30 +129,3 @@ def test_what_is_usual_gives_no_heat() -> None:
     assert heat[2, 3] > 0.6
     assert np.count_nonzero(heat) == 1
     assert usual_heat("no such weights") is None
-
-
-def labelled_faces(count: int) -> list[tuple[Image, Box]]:
-    """Real faces from the data beside the checkout, one a person, the largest first. Some may have been trained on."""
-    folder = Path(os.environ.get("FACEPROOF_DATA", Path(__file__).parents[3] / "shared" / "data")) / "real_faces"
-    if not (folder / "faces.csv").is_file():
-        pytest.skip(f"there are no labelled faces in {folder}")
-    people: dict[str, dict[str, str]] = {}
-    with (folder / "faces.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if float(row["side"]) >= 250 and row["identity"] not in people:
-                people[row["identity"]] = row
-    rng = np.random.default_rng(2)
-    chosen = [people[name] for name in rng.permutation(sorted(people))[:count]]
-    by_shard: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for row in chosen:
-        by_shard[row["shard"]].append(row)
-    found: list[tuple[Image, Box]] = []
-    for shard, rows in by_shard.items():
-        with tarfile.open(folder / shard) as archive:
-            for row in rows:
-                member = archive.extractfile(row["name"])
-                assert member is not None
-                image = cv2.imdecode(np.frombuffer(io.BytesIO(member.read()).read(), np.uint8), cv2.IMREAD_COLOR)
-                x0, y0, x1, y1 = (float(row[key]) for key in ("x0", "y0", "x1", "y1"))
-                found.append((np.ascontiguousarray(image[..., ::-1]), (x0, y0, x1, y1)))
-    return found

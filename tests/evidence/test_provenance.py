@@ -126,6 +126,19 @@ def test_no_network_is_ever_asked() -> None:
     assert credentials._SETTINGS["verify"]["ocsp_fetch"] is False
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_exif_text_is_read_as_it_was_written(encoding: str, astronaut: np.ndarray, tmp_path: Path) -> None:
+    text = "© Zoë Müller"
+    exif = Image.Exif()
+    exif[0x8298] = text.encode(encoding)  # Copyright
+    exif[0x9C9B] = "Überschrift".encode("utf-16-le") + b"\0\0"  # XPTitle
+    path = tmp_path / "named.jpg"
+    Image.fromarray(astronaut).save(path, exif=exif)
+    found = read_provenance(path).metadata.exif
+    assert found["Copyright"] == text
+    assert found["XPTitle"] == "Überschrift"
+
+
 def test_exif_xmp_and_location(astronaut: np.ndarray, tmp_path: Path) -> None:
     path = tmp_path / "tagged.jpg"
     exif = Image.Exif()

@@ -39,27 +39,23 @@ def yuv_of(rgb: npt.NDArray[Any], matrix: str) -> npt.NDArray[np.uint8]:
 class Sprite:
     """A picture ready to be laid on a canvas at even positions.
 
-    y: uint8 ``[h, w]``, h and w even; u, v: uint8 ``[h/2, w/2]``; opacity: None where opaque, otherwise float32 planes
-    for y and for u and v.
+    y: uint8 ``[h, w]``, h and w even; u, v: uint8 ``[h/2, w/2]``; opacity: of each pixel, float32 planes for y and for u and
+    v, or one number for all of it.
     """
 
     y: Plane
     u: Plane
     v: Plane
-    opacity: tuple[Opacity, Opacity] | None = None
+    opacity: tuple[Opacity, Opacity] | float = 1.0
 
     @classmethod
-    def of(cls, rgb: Image, matrix: str, opacity: Opacity | None = None) -> Sprite:
+    def of(cls, rgb: Image, matrix: str, opacity: float = 1.0) -> Sprite:
         """From uint8 RGB ``[h, w, 3]``; an odd side is filled up by repeating its last row or column."""
         rgb = np.pad(rgb, ((0, rgb.shape[0] % 2), (0, rgb.shape[1] % 2), (0, 0)), mode="edge")
         yuv = yuv_of(rgb, matrix)
         half = (rgb.shape[1] // 2, rgb.shape[0] // 2)
         u, v = (cv2.resize(np.ascontiguousarray(yuv[..., i]), half, interpolation=cv2.INTER_AREA) for i in (1, 2))
-        planes = None
-        if opacity is not None:
-            full = np.pad(opacity, ((0, opacity.shape[0] % 2), (0, opacity.shape[1] % 2)), mode="edge")
-            planes = (full, np.asarray(cv2.resize(full, half, interpolation=cv2.INTER_AREA), np.float32))
-        return cls(np.ascontiguousarray(yuv[..., 0]), np.asarray(u, np.uint8), np.asarray(v, np.uint8), planes)
+        return cls(np.ascontiguousarray(yuv[..., 0]), np.asarray(u, np.uint8), np.asarray(v, np.uint8), opacity)
 
     @classmethod
     def of_levels(cls, levels: Plane, ramp: npt.NDArray[np.uint8], opacity: Opacity) -> Sprite:
@@ -68,8 +64,13 @@ class Sprite:
         half = np.asarray(
             cv2.resize(levels, (levels.shape[1] // 2, levels.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8
         )
-        y, u, v = (ramp[:, i] for i in range(3))
-        return cls(y[levels], u[half], v[half], (opacity[levels], opacity[half]))
+        tables = [np.ascontiguousarray(ramp[:, i]) for i in range(3)]
+        y, u, v = (
+            np.asarray(cv2.LUT(plane, table), np.uint8)
+            for plane, table in zip((levels, half, half), tables, strict=True)
+        )
+        full, reduced = (np.asarray(cv2.LUT(plane, opacity), np.float32) for plane in (levels, half))
+        return cls(y, u, v, (full, reduced))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -124,12 +125,14 @@ class Canvas:
         half = tuple(tuple(slice(s.start // 2, s.stop // 2) for s in pair) for pair in full)
         for number, (plane, drawn) in enumerate(((self.y, sprite.y), (self.u, sprite.u), (self.v, sprite.v))):
             there, here = full if number == 0 else half
-            if sprite.opacity is None:
+            share = sprite.opacity
+            if isinstance(share, tuple):
+                weight = share[min(number, 1)][here]
+                plane[there] = cv2.blendLinear(drawn[here], plane[there], weight, 1 - weight)
+            elif share == 1:
                 plane[there] = drawn[here]
             else:
-                share = sprite.opacity[min(number, 1)][here]
-                under = plane[there].astype(np.float32)
-                plane[there] = np.asarray(under + (drawn[here] - under) * share + 0.5, np.uint8)
+                plane[there] = cv2.addWeighted(drawn[here], share, plane[there], 1 - share, 0)
 
 
 @lru_cache(maxsize=512)

@@ -31,7 +31,8 @@ _FINE = 3
 
 @dataclass(frozen=True)
 class Curve:
-    """The file's score over time, as sampled: ``times`` in seconds, ascending; ``scores`` None where no face was seen."""
+    """The file's score over time, as sampled: ``times`` in seconds, ascending; ``scores`` None where nobody who was
+    judged is seen."""
 
     times: Sequence[float]
     scores: Sequence[float | None]
@@ -40,12 +41,12 @@ class Curve:
 
     @classmethod
     def of(cls, report: Report, threshold: float = 0.5) -> Curve:
-        """The highest face of every sampled frame."""
+        """The highest face of every sampled frame, of people who were judged."""
         frames = report.frame_predictions
+        judged = {track.id for track in report.tracks if track.score is not None}
+        scores = [max((face.p_fake for face in f.faces if face.track in judged), default=None) for f in frames]
         last = frames[-1].time if frames else 0.0
-        return cls(
-            [f.time for f in frames], [f.score for f in frames], max(report.media.duration or 0.0, last), threshold
-        )
+        return cls([f.time for f in frames], scores, max(report.media.duration or 0.0, last), threshold)
 
     def at(self, time: float) -> float | None:
         """The score at a time: between two sampled frames on the line between them, None next to one without a face."""

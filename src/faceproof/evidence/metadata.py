@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,9 +69,28 @@ def read_metadata(info: MediaInfo, limits: Limits) -> Metadata:
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
+        value = _decoded(value)
     text = "".join(c if c.isprintable() else " " for c in str(value)).strip()
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _decoded(content: bytes) -> str:
+    """UTF-8 where it is that, Latin-1 otherwise: EXIF calls its text ASCII, and programs write either."""
+    content = content.rstrip(b"\0")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _exif_text(name: str, value: Any) -> str:
+    if isinstance(value, bytes) and name.startswith("XP"):
+        return _text(value.decode("utf-16-le", "replace"))
+    if isinstance(value, str):
+        # Pillow reads these bytes as Latin-1, one character a byte.
+        with suppress(UnicodeEncodeError):
+            value = _decoded(value.encode("latin-1"))
+    return _text(value)
 
 
 def _of_picture(path: Path) -> Metadata:
@@ -86,7 +106,7 @@ def _of_picture(path: Path) -> Metadata:
                 for number, value in list(tags.items())[:_MOST]:
                     name = ExifTags.TAGS.get(number, f"tag {number}")
                     if name not in ("MakerNote", "UserComment", "ExifOffset", "GPSInfo", "XMLPacket"):
-                        found.exif[name] = _text(value)
+                        found.exif[name] = _exif_text(name, value)
     except (
         MediaError,
         OSError,

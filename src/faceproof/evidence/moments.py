@@ -21,7 +21,7 @@ from faceproof.errors import EvidenceError, OptionError
 from faceproof.evidence.heatmap import FaceHeat, HeatMethod, face_heats
 from faceproof.faces import cut
 from faceproof.media import Limits, MediaInfo, probe, read_frames
-from faceproof.results import Box, FaceScore, Report, TrackScore
+from faceproof.results import Box, FaceScore, FrameScore, Report, TrackScore
 
 Image = npt.NDArray[np.uint8]
 
@@ -163,11 +163,16 @@ def pick_moments(report: Report, track: TrackScore, count: int) -> list[tuple[in
 
 
 def _scene_index(report: Report) -> int | None:
-    """The frame whose worst face is the most suspicious; ties go to the frame with more faces."""
-    scored = [frame for frame in report.frame_predictions if frame.faces]
-    if not scored:
+    """The frame whose worst judged face is the most suspicious; ties go to the frame with more faces."""
+    judged = {track.id for track in report.tracks if track.score is not None}
+    seen = [frame for frame in report.frame_predictions if frame.faces]
+    if not seen:
         return report.frame_predictions[0].index if report.frame_predictions else None
-    return max(scored, key=lambda frame: (frame.score or 0.0, len(frame.faces))).index
+
+    def worst(frame: FrameScore) -> float:
+        return max((face.p_fake for face in frame.faces if face.track in judged), default=-1.0)
+
+    return max(seen, key=lambda frame: (worst(frame), len(frame.faces))).index
 
 
 def _decode(

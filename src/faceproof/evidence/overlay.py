@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +26,8 @@ from faceproof.evidence import texts
 from faceproof.evidence.canvas import Canvas, Colour, Sprite, copy_picture, label, yuv_of
 from faceproof.evidence.curve import LINE, Curve, Panel, draw_panel, panel_size
 from faceproof.evidence.encoding import VideoFormat, VideoWriter, first_sound, no_pictures
-from faceproof.evidence.heatmap import OPACITY, RAMP, FaceHeat, crop_place, face_heats, heat_levels
+from faceproof.evidence.heatmap import OPACITY, RAMP, crop_place, face_heats, heat_levels
+from faceproof.evidence.labels import place_labels
 from faceproof.evidence.planes import OpenVideo, UprightPicture, matrix_of, open_video
 from faceproof.faces import cut
 from faceproof.media import Limits, probe
@@ -200,9 +202,10 @@ def paths_of(report: Report) -> list[_Path]:
 
 @dataclass(frozen=True)
 class _HeldHeat:
-    """A sampled face's heat, and where it lies measured from the face's box, in shares of the box's sides."""
+    """A sampled face's heat as levels of the ramp (uint8 ``[h, w]``), and where it lies measured from the face's box, in
+    shares of the box's sides."""
 
-    heat: FaceHeat
+    levels: npt.NDArray[np.uint8]
     x0: float
     y0: float
     x1: float
@@ -229,12 +232,13 @@ class _Drawing:
         self.margin = max(4, round(short / 108))
         self.curve = Curve.of(report, threshold)
         self.panel: Panel = draw_panel(self.curve, *panel_size(self.width, self.picture_height, self.margin))
-        see_through = np.full(self.panel.image.shape[:2], _PANEL_OPACITY, np.float32)
-        self.panel_sprite = Sprite.of(self.panel.image, self.matrix, see_through)
+        self.panel_sprite = Sprite.of(self.panel.image, self.matrix, _PANEL_OPACITY)
         self.paths = paths_of(report)
         self.detector = detector
         self.sampled = {frame.index: frame for frame in report.frame_predictions} if detector is not None else {}
         self.heats: dict[int, _HeldHeat] = {}
+        # On which side of their face everybody's label was in the frame before.
+        self.sides: dict[int, int] = {}
 
     def frame(self, picture: UprightPicture) -> Any:
         """A new ``av.VideoFrame`` (yuv420p, ``width`` × ``height``) with everything drawn on it."""
@@ -255,28 +259,36 @@ class _Drawing:
             self._draw_heat(image, track, box, picture.time)
         self._draw_panel(image, picture.time)
         # After the panel: a face below it keeps its box and its number.
-        for one in self.paths:
-            if one.track.id in boxes:
-                self._draw_box(image, one.track, *boxes[one.track.id])
-        self._draw_bar(canvas, self.curve.at(picture.time))
+        self._draw_boxes(image, boxes)
+        self._draw_bar(canvas, self.curve.at(picture.time), bool(boxes))
         return frame
 
     def _boxes(self, time: float) -> dict[int, tuple[Box, float]]:
         found = ((one.track.id, one.at(time)) for one in self.paths)
         return {track: place for track, place in found if place is not None}
 
-    def _draw_box(self, canvas: Canvas, track: TrackScore, box: Box, p: float) -> None:
-        colour = TRACK_COLOURS[(track.id - 1) % len(TRACK_COLOURS)]
-        x0, y0, x1, y1 = (round(value * self.scale) for value in box)
-        x0, y0, x1, y1 = x0 - x0 % 2, y0 - y0 % 2, x1 + x1 % 2, y1 + y1 % 2
-        canvas.outline(x0, y0, x1, y1, colour, self.thickness)
-        # Whoever could not be judged has no score, in no picture either.
-        words = texts.BOX_UNJUDGED if track.score is None else texts.BOX_LABEL
-        tag = label(words.format(person=person(track), score=p), self.text, _INK, colour, self.matrix)
-        width, height = tag.size
-        x = min(max(x0, 0), max(canvas.width - width, 0))
-        above = y0 - height
-        canvas.lay(tag, x, above if above >= 0 else min(y1, canvas.height - height))
+    def _draw_boxes(self, canvas: Canvas, boxes: dict[int, tuple[Box, float]]) -> None:
+        seen = [one.track for one in self.paths if one.track.id in boxes]
+        drawn, tags = [], []
+        for track in seen:
+            box, p = boxes[track.id]
+            colour = TRACK_COLOURS[(track.id - 1) % len(TRACK_COLOURS)]
+            x0, y0, x1, y1 = (round(value * self.scale) for value in box)
+            x0, y0, x1, y1 = x0 - x0 % 2, y0 - y0 % 2, x1 + x1 % 2, y1 + y1 % 2
+            canvas.outline(x0, y0, x1, y1, colour, self.thickness)
+            drawn.append((float(x0), float(y0), float(x1), float(y1)))
+            # Whoever could not be judged has no score, in no picture either.
+            words = texts.BOX_UNJUDGED if track.score is None else texts.BOX_LABEL
+            tags.append(label(words.format(person=person(track), score=p), self.text, _INK, colour, self.matrix))
+        places = place_labels(
+            drawn,
+            [(float(tag.size[0]), float(tag.size[1])) for tag in tags],
+            (canvas.width, canvas.height),
+            [self.sides.get(track.id) for track in seen],
+        )
+        self.sides = {track.id: side for track, (_, _, side) in zip(seen, places, strict=True)}
+        for tag, (x, y, _) in zip(tags, places, strict=True):
+            canvas.lay(tag, round(x), round(y))
 
     def _draw_panel(self, canvas: Canvas, time: float) -> None:
         width, _ = self.panel_sprite.size
@@ -292,10 +304,11 @@ class _Drawing:
             row = y + self.panel.row(score)
             canvas.fill(column + 1 - half, row - half, column + 1 + half, row + half, LINE)
 
-    def _draw_bar(self, canvas: Canvas, score: float | None) -> None:
+    def _draw_bar(self, canvas: Canvas, score: float | None, faces: bool) -> None:
         colour = _NO_SCORE if score is None else (round(255 * score), round(255 * (1 - score)), 0)
         canvas.fill(0, self.picture_height, canvas.width, canvas.height, colour)
-        text = texts.BAR_NO_FACE if score is None else texts.BAR.format(score=score)
+        nothing = texts.BAR_UNJUDGED if faces else texts.BAR_NO_FACE
+        text = nothing if score is None else texts.BAR.format(score=score)
         size = min(round(self.bar * 0.6), round(self.width / 13))
         tag = label(text, size, _INK, colour, self.matrix)
         canvas.lay(tag, min(self.margin + 4, canvas.width), self.picture_height + (self.bar - tag.size[1]) // 2)
@@ -315,7 +328,7 @@ class _Drawing:
             x0, y0, x1, y1 = face.box
             across, down = max(x1 - x0, 1), max(y1 - y0, 1)
             self.heats[face.track] = _HeldHeat(
-                FaceHeat(place.heat_in_frame(heat.heat), heat.p_fake, heat.method),
+                np.ascontiguousarray(heat_levels(place.heat_in_frame(heat.heat))),
                 (place.x0 - x0) / across,
                 (place.y0 - y0) / down,
                 (place.x1 - x0) / across,
@@ -331,10 +344,8 @@ class _Drawing:
         across, down = x1 - x0, y1 - y0
         left, top = round(x0 + held.x0 * across), round(y0 + held.y0 * down)
         size = (max(2, round((held.x1 - held.x0) * across)), max(2, round((held.y1 - held.y0) * down)))
-        import cv2
-
-        heat = np.asarray(cv2.resize(held.heat.heat, size, interpolation=cv2.INTER_LINEAR), np.float32)
-        canvas.lay(Sprite.of_levels(heat_levels(heat), _ramp(self.matrix), OPACITY), left, top)
+        levels = np.asarray(cv2.resize(held.levels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        canvas.lay(Sprite.of_levels(levels, _ramp(self.matrix), OPACITY), left, top)
 
 
 @lru_cache(maxsize=2)
