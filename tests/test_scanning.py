@@ -126,6 +126,34 @@ def test_side_by_side_says_exactly_what_one_after_another_says(
     assert side_by_side == answer()
 
 
+def test_a_still_video_is_scored_once_in_fast_mode_and_says_so(
+    toy: Detector, clip_frames: list[np.ndarray], make_video: Callable[..., Path], tmp_path: Path
+) -> None:
+    still = make_video(tmp_path / "still.mp4", [clip_frames[0]] * 40, options={"crf": "18"})
+    network = FakeNetwork()
+    counted = Detector(toy.spec, network)
+    fast = faceproof.scan(still, detector=counted, frames="all", faces="fast")
+    scored = sum(network.batches)
+    assert fast.frames_analyzed == fast.metrics.total_faces_detected == 40
+    assert scored <= 4
+    assert fast.note is not None
+    assert f"{40 - scored} of 40 faces had hardly changed" in fast.note
+    thorough = faceproof.scan(still, detector=counted, frames="all")
+    assert sum(network.batches) == scored + 40
+    assert thorough.note is None
+    assert fast.score == pytest.approx(thorough.score, abs=0.01)
+
+
+def test_fast_mode_follows_everybody_that_thorough_mode_finds(toy: Detector, clip_two_people_mp4: Path) -> None:
+    fast, thorough = (
+        faceproof.scan(clip_two_people_mp4, detector=toy, frames="all", faces=mode)  # type: ignore[arg-type]
+        for mode in ("fast", "thorough")
+    )
+    assert [len(f.faces) for f in fast.frame_predictions] == [len(f.faces) for f in thorough.frame_predictions]
+    assert [t.id for t in fast.tracks] == [t.id for t in thorough.tracks] == [1, 2]
+    assert fast.verdict is thorough.verdict
+
+
 def threads_of_a_scan() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("faceproof-")]
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,8 @@ from faceproof.detectors.ensemble import Ensemble, MemberCrops
 from faceproof.detectors.spec import DetectorSpec, Margin
 from faceproof.errors import FaceproofError
 from faceproof.events import EventData, EventName, EventSink, ProgressEvent, heard_by_all
-from faceproof.faces import Face, FaceDetector, Sight, Tracker, cut, sharpness, sight
+from faceproof.faces import SEARCH_EVERY, Face, FaceDetector, Sight, Tracker, cut, find_and_follow, sharpness, sight
+from faceproof.faces.stillness import Stillness
 from faceproof.judge import JudgedFace, JudgedFrame, compression, make_report, media_facts
 from faceproof.jury import judge_jointly
 from faceproof.looks import first_looks, is_settled, second_look_plan
@@ -51,6 +53,9 @@ from faceproof.runtime.network import Precision
 PROGRESS_EVERY = 5
 # Each worker holds a frame and the cascade's working memory, about 100 MB at 1080p.
 _MOST_SEARCHED_AT_ONCE = 4
+# Frames this close in seconds show the same people a little further on. A run of them is held at once.
+_NEIGHBOURS_WITHIN = 0.11
+_MOST_BYTES_IN_A_RUN = 64_000_000
 
 FaceMode = Literal["fast", "thorough"]
 _NO_MARGIN = Margin()
@@ -79,7 +84,8 @@ def scan(
     frames: ``auto`` (as the detector's spec says; for the default one 32 evenly spaced and a second look),
         a count (``"32"``), ``every:K`` or ``all``.
     on_event: called with every :class:`ProgressEvent`, in this thread.
-    faces: ``thorough`` finds what the reference cascade finds; ``fast`` may miss small faces.
+    faces: ``thorough`` finds what the reference cascade finds in every frame. ``fast`` searches a smaller frame, follows faces
+        through neighbouring frames, and scores a face that holds still once, which the report tells; it may miss small ones.
     limits: caps on pixels, duration and bytes.
     threads: most cores to use, decoding included; all by default.
 
@@ -117,7 +123,7 @@ def scan(
             frames_failed=looking.frames_failed,
             processing_time=time.perf_counter() - started,
             timings=watch.seconds,
-            notes=looking.notes,
+            notes=looking.told(),
             judged=joint,
         )
     except FaceproofError as error:
@@ -239,10 +245,14 @@ class _Scan:
     notes: list[str] = field(default_factory=list)
     faces_seen: int = 0
     frames_seen: int = 0
+    faces_repeated: int = 0
     # Members of an ensemble that could not score, and why.
     failed: dict[str, str] = field(default_factory=dict)
     # Of several looks: what to follow people by once all are taken.
     _sights: dict[int, Sight] | None = None
+    _still: Stillness[JudgedFace] = field(default_factory=Stillness)
+    # Faces that hardly changed, each with the one whose score it takes.
+    _repeats: list[tuple[JudgedFace, JudgedFace]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rule = self.spec.faces
@@ -266,6 +276,13 @@ class _Scan:
         if chosen == "auto" and self.info.kind == "video":
             return self._several_looks()
         return self._look(parse_sampling("all" if self.info.kind == "image" else chosen))
+
+    def told(self) -> list[str]:
+        """What people should know about how the scan went."""
+        if not self.faces_repeated:
+            return self.notes
+        share = f"{self.faces_repeated} of {self.faces_seen} faces"
+        return [*self.notes, f"Fast mode: {share} had hardly changed and kept the score of the one before them."]
 
     def _several_looks(self) -> list[JudgedFrame]:
         """Even looks until the verdict is settled, then a closer one at suspicious moments if it is not."""
@@ -304,6 +321,7 @@ class _Scan:
     def _look(self, sampling: Sampling, cell_of: Mapping[int, int] | None = None) -> list[JudgedFrame]:
         """One pass over the file: every face scored, and people numbered within the pass."""
         judged: list[JudgedFrame] = []
+        self._still = Stillness()
         batches = self._batches(sampling, cell_of or {}, judged)
         for faces, answers in ordered(batches, self._score, workers=self._scorers, name="score"):
             for face, answer in zip(faces, answers, strict=True):
@@ -312,6 +330,10 @@ class _Scan:
                     face.p = self.detector.fuse_votes(answer)
                 else:
                     face.p = float(answer)
+        for face, like in self._repeats:
+            face.p, face.votes = like.p, like.votes
+        self.faces_repeated += len(self._repeats)
+        self._repeats.clear()
         return judged
 
     def _batches(self, sampling: Sampling, cell_of: Mapping[int, int], judged: list[JudgedFrame]) -> Iterator[_Batch]:
@@ -320,9 +342,9 @@ class _Scan:
         waiting: _Batch = []
         planned = self._planned(sampling)
         total = None if planned is None else self.frames_seen + planned
-        seen_frames = ordered(self._frames(sampling), self._see, workers=self._searchers, name="search")
+        runs = ordered(self._runs(sampling), self._see, workers=self._searchers, name="search")
         try:
-            for seen in seen_frames:
+            for seen in (seen for run in runs for seen in run):
                 waiting += self._take(seen, tracker, cell_of, judged)
                 self.frames_seen += 1
                 if self.frames_seen % PROGRESS_EVERY == 0:
@@ -331,11 +353,11 @@ class _Scan:
                     yield waiting[: self.detector.batch_size]
                     waiting = waiting[self.detector.batch_size :]
         finally:
-            seen_frames.close()
+            runs.close()
         if waiting:
             yield waiting
 
-    def _frames(self, sampling: Sampling) -> Iterator[Frame]:
+    def _frames(self, sampling: Sampling) -> Generator[Frame]:
         """Decode in a thread of its own, a few frames ahead of the rest; with one thread to use, in this one."""
         stats = DecodeStats()
         frames = read_frames(self.info, sampling, limits=self.limits, stats=stats)
@@ -354,13 +376,41 @@ class _Scan:
             return len(sampling.given)
         return len(sampling.indices(count)) if count is not None else None
 
-    def _see(self, frame: Frame) -> _Seen:
-        """Find the faces that the detector wants in one frame and cut them out."""
-        rule = self.spec.faces
-        found: list[Face] = []
-        if rule.keep != "none":
+    def _runs(self, sampling: Sampling) -> Iterator[list[Frame]]:
+        """Frames one by one; in fast mode, neighbours so close in time that faces are followed through them."""
+        run: list[Frame] = []
+        frames = self._frames(sampling)
+        try:
+            for frame in frames:
+                if run and not (
+                    self.mode == "fast"
+                    and len(run) < min(SEARCH_EVERY, _MOST_BYTES_IN_A_RUN // frame.image.nbytes)
+                    and frame.time - run[-1].time <= _NEIGHBOURS_WITHIN
+                    and frame.image.shape == run[-1].image.shape
+                ):
+                    yield run
+                    run = []
+                run.append(frame)
+        finally:
+            frames.close()
+        if run:
+            yield run
+
+    def _see(self, run: list[Frame]) -> list[_Seen]:
+        """Find the faces of neighbouring frames and cut them out."""
+        found: Iterator[list[Face]] = repeat([])
+        if self.spec.faces.keep != "none":
+            found = find_and_follow(self._find, [frame.image for frame in run])
+        seen = []
+        for frame in run:
             with self.watch("detect"):
-                found = self._find.detect(frame.image)
+                faces = next(found)
+            seen.append(self._see_frame(frame, faces))
+        return seen
+
+    def _see_frame(self, frame: Frame, found: list[Face]) -> _Seen:
+        """Cut the faces that the detector wants out of one frame."""
+        rule = self.spec.faces
         if rule.keep == "largest":
             found = found[:1]
         elif rule.keep == "best":
@@ -394,10 +444,18 @@ class _Scan:
         batch: _Batch = []
         for face, number, sharp, crop in zip(seen.sight.faces, numbers, seen.sharpness, seen.crops, strict=False):
             x0, y0, x1, y1 = (float(v) for v in face.box)
-            batch.append((JudgedFace((x0, y0, x1, y1), number, float(face.score), max(x1 - x0, y1 - y0), sharp), crop))
+            judged_face = JudgedFace((x0, y0, x1, y1), number, float(face.score), max(x1 - x0, y1 - y0), sharp)
+            frame.faces.append(judged_face)
+            like = None
+            if self.mode == "fast" and self.info.kind == "video":
+                like = self._still.like(number, judged_face.box, crop, judged_face)
+            if like is None:
+                batch.append((judged_face, crop))
+            else:
+                self._repeats.append((judged_face, like))
         if seen.instead is not None:
+            frame.faces.append(seen.instead[0])
             batch.append(seen.instead)
-        frame.faces += [face for face, _ in batch]
         judged.append(frame)
         return batch
 

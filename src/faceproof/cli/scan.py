@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,10 @@ def register(app: typer.Typer) -> None:
 
 
 def scan(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Pictures, videos or folders.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Pictures, videos or folders; with --broker also s3://bucket."),
+    ],
     detector: Annotated[
         str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector; see `detectors list`.")
     ] = None,
@@ -55,7 +59,7 @@ def scan(
         bool, typer.Option("--fail-on-fake", help="Exit with 3 when any file shows signs of manipulation.")
     ] = False,
     faces: Annotated[
-        str, typer.Option(help="thorough, or fast: may miss small faces.", show_default=True)
+        str, typer.Option(help="thorough, or fast: follows faces between searches at half size; may miss small ones.", show_default=True)
     ] = "thorough",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...", show_default=True)] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", show_default=True)] = "auto",
@@ -72,6 +76,16 @@ def scan(
     no_resume: Annotated[
         bool, typer.Option("--no-resume", help="Start a folder scan anew although a half-done one lies there.")
     ] = False,
+    broker: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Let `fleet worker`s scan, as `fleet scan` does.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="With --broker: .parquet, .csv or .jsonl.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Judge pictures, videos and folders.
 
@@ -102,6 +116,10 @@ def scan(
         max_duration=max_minutes * 60 if max_minutes else default.max_duration,
     )
     options = ScanOptions(detector, frames, device, precision, faces, limits, runtime=runtime)  # type: ignore[arg-type]
+    elsewhere = [address for path in paths if (address := _address(path))]
+    if broker is not None or out is not None or elsewhere:
+        _hand_out(elsewhere or list(map(str, paths)), broker, out, options)
+        return
     single = len(paths) == 1 and not paths[0].is_dir()
     files = list(media.walk(paths))
     if report_page is not None and len(files) > 1:
@@ -144,6 +162,29 @@ def scan(
         raise typer.Exit(EXIT_FAKE_FOUND)
     if any(isinstance(outcome, FailedInput) for outcome in ordered):
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _address(path: Path) -> str | None:
+    """The address that was typed, where it is one (``s3://bucket/x``): as a path it has lost a slash."""
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]+):/(.*)", str(path))
+    if match is None or path.exists():
+        return None
+    return f"file:///{match[2]}" if match[1] == "file" else f"{match[1]}://{match[2]}"
+
+
+def _hand_out(places: list[str], broker: str | None, out: Path | None, options: ScanOptions) -> None:
+    """``scan PLACE --broker URL --out FILE`` is ``fleet scan``."""
+    from faceproof.cli.ops import scan_with_fleet
+    from faceproof.errors import OptionError
+
+    if broker is None:
+        what = f"{places[0]} is not on this machine" if out is None else "--out belongs to --broker"
+        raise OptionError(
+            what, remedy="Start `faceproof fleet worker`s and add --broker redis://host:port/0 and --out FILE."
+        )
+    if out is None or len(places) != 1:
+        raise OptionError("--broker takes one place and --out FILE", remedy="For instance --out results.parquet.")
+    scan_with_fleet(places[0], broker, out, options)
 
 
 def _write(path: Path, text: str, write_whole: Any) -> None:
