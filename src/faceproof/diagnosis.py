@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
-
-import cv2
-import numpy as np
 
 from faceproof import __version__
 from faceproof.detectors.catalog import InstalledSpec, installed_specs, weights_path
-from faceproof.detectors.detector import Crop, Detector
+from faceproof.detectors.detector import Detector
+from faceproof.detectors.golden import LOW_PRECISION_TOLERANCE, SHIFT, difference, golden_crop, moved
 from faceproof.errors import FaceproofError, SpecError, WeightsError
 from faceproof.runtime import load_network
 from faceproof.runtime.cpu import computes_bf16, cpu_flags, cpu_name, usable_cores
@@ -30,37 +27,6 @@ class Finding:
     subject: str
     detail: str
     remedy: str = ""
-
-
-# A known answer may move by this much in probability where bfloat16 is used.
-_BF16_SHIFT = 0.02
-
-
-def golden_crop(asset: str, folder: Path) -> Crop:
-    """The picture a golden row speaks of: uint8 RGB ``[h, w, 3]``.
-
-    ``pattern:SEED`` is smooth noise of 256×256 px drawn here, the same on every machine; anything else is a PNG in
-    ``folder``. Raises :class:`SpecError` when there is no such picture.
-    """
-    kind, _, seed = asset.partition(":")
-    if kind == "pattern" and seed.isdigit():
-        coarse = np.random.default_rng(int(seed)).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        # Whole-number weights in plain numpy: no library's resize decides what the picture is.
-        steps = np.arange(256)
-        low = np.minimum(steps * 7 // 255, 6)
-        share = steps * 7 - low * 255
-        rows = coarse[low].astype(np.int64) * (255 - share)[:, None, None] + coarse[low + 1] * share[:, None, None]
-        both = rows[:, low] * (255 - share)[None, :, None] + rows[:, low + 1] * share[None, :, None]
-        pattern: Crop = (both // (255 * 255)).astype(np.uint8)
-        return pattern
-    try:
-        data = (folder / asset).read_bytes()
-    except OSError as error:
-        raise SpecError(f"the golden picture {asset} is missing") from error
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise SpecError(f"the golden picture {asset} cannot be read")
-    return np.ascontiguousarray(image[:, :, ::-1])
 
 
 def examine() -> Iterator[Finding]:
@@ -115,16 +81,10 @@ def examine_detector(installed: InstalledSpec) -> Iterator[Finding]:
             detector = Detector(spec, load_network(path, runtime=runtime, precision=precision))
             worst = 0.0
             for row in spec.golden:
-                logits = detector.logits([golden_crop(row.asset, installed.source.parent)])[0]
-                logit = (
-                    float(logits[spec.output.fake_index] - logits[1 - spec.output.fake_index])
-                    if len(logits) == 2
-                    else float(logits[0])
-                )
+                logit = difference(detector, golden_crop(row.asset, installed.source.parent))
                 # bfloat16 keeps eight bits of a number: what counts is that the probability stays.
-                allowed = 0.5 if precision == "bf16" else row.tolerance
-                moved = abs(1 / (1 + np.exp(-logit)) - 1 / (1 + np.exp(-row.logit)))
-                if abs(logit - row.logit) > allowed or moved > _BF16_SHIFT:
+                allowed = LOW_PRECISION_TOLERANCE if precision == "bf16" else row.tolerance
+                if abs(logit - row.logit) > allowed or moved(logit, row.logit) > SHIFT:
                     yield Finding(
                         "wrong",
                         subject,

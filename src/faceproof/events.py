@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
@@ -46,3 +47,31 @@ class ProgressEvent(BaseModel):
 
 
 EventSink = Callable[[ProgressEvent], None]
+
+_listeners: list[EventSink] = []
+
+
+@contextmanager
+def listening(sink: EventSink) -> Iterator[None]:
+    """Hear the events of every scan in this process while the block runs, besides whoever started it.
+
+    ``sink`` is called in the scan's thread and must be quick. What it raises ends the scan.
+    """
+    _listeners.append(sink)
+    try:
+        yield
+    finally:
+        _listeners.remove(sink)
+
+
+def heard_by_all(own: EventSink | None) -> EventSink | None:
+    """One sink for a scan's own listener and those of :func:`listening`; None when nobody listens."""
+    sinks = [sink for sink in (own, *_listeners) if sink is not None]
+    if len(sinks) < 2:
+        return sinks[0] if sinks else None
+
+    def tell(event: ProgressEvent) -> None:
+        for sink in sinks:
+            sink(event)
+
+    return tell

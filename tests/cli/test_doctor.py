@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from faceproof.detectors.spec import Golden
-from faceproof.diagnosis import examine_detector, golden_crop
+from faceproof.detectors.golden import golden_crop
+from faceproof.diagnosis import examine_detector
 from faceproof.errors import SpecError
 
 from .conftest import Run

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from faceproof.batch import ScanOptions
+from faceproof.ops import fleet
+
 from ..ops.made_reports import made_report
 from ..servers import free_port
 from ..toy_detector import write_toy_detector
@@ -148,3 +151,34 @@ def test_a_scan_through_a_server_falls_back_only_when_told(run: Run, home: Path,
     here = run("scan", "-d", "toy", astronaut_png, "--runtime", f"{away}&fallback=local", "--json", "-")
     assert here.code == 0, here.err
     assert json.loads(here.out)["detector"]["runtime"] in ("openvino", "onnx")
+
+
+def test_scanning_a_storage_is_handed_to_the_fleet(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def noted(url: str, broker: str, out: Path, options: ScanOptions, **rest: object) -> dict[str, object]:
+        asked.append((url, broker, out, options.detector, options.frames))
+        return {"files": 1, "failed": 0, "hosts": {}, "seconds": 1.0}
+
+    monkeypatch.setattr(fleet, "scan_fleet", noted)
+    out, broker = tmp_path / "results.parquet", "redis://broker:6379/0"
+    assert run("scan", "s3://bucket/a/b", "--broker", broker, "--out", out, "-d", "b4", "--frames", "8").code == 0
+    assert asked == [("s3://bucket/a/b", broker, out, "b4", "8")]
+    asked.clear()
+    assert run("scan", tmp_path, "--broker", broker, "--out", out).code == 0
+    assert asked[0][0] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["s3://bucket/a"], "s3://bucket/a is not on this machine"),
+        (["here.mp4", "--out", "r.csv"], "--out belongs to --broker"),
+        (["s3://bucket/a", "--broker", "redis://x"], "--broker takes one place and --out FILE"),
+    ],
+)
+def test_a_storage_needs_a_broker_and_a_place_for_the_table(run: Run, words: list[str], said: str) -> None:
+    found = run("scan", *words)
+    assert found.code == 2
+    assert said in found.err
+    assert "fleet worker" in found.err or "--out results.parquet" in found.err

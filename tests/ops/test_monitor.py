@@ -1,14 +1,22 @@
 """The monitor reports what it measured, and nothing else."""
 
 import threading
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from faceproof.errors import OptionError
+from faceproof.detectors.detector import Detector
+from faceproof.detectors.spec import parse_spec
+from faceproof.errors import MediaError, OptionError
+from faceproof.events import EventName, ProgressEvent
 from faceproof.ops.monitor import AlertLimits, PerformanceMonitor
 from faceproof.results import FailedInput
+from faceproof.runtime import FakeNetwork
+from faceproof.scanning import scan
+
+from ..detectors.test_spec import MINIMAL
 
 
 class Clock:
@@ -122,3 +130,19 @@ def test_the_window_forgets_but_the_counters_do_not() -> None:
     numbers = monitor.get_performance_report()["models"]["b4"]
     assert (numbers["samples"], numbers["total"]) == (10, 25)
     assert numbers["p50_inference_time"] == pytest.approx(19.5)
+
+
+def test_every_scan_of_the_process_is_heard_while_it_is_watched(astronaut_png: Path, damaged: dict[str, Path]) -> None:
+    spec = parse_spec(MINIMAL).model_copy(update={"name": "heard"})
+    detector = Detector(spec, FakeNetwork())
+    monitor = PerformanceMonitor(memory=lambda: 1)
+    own: list[ProgressEvent] = []
+    with monitor.watching():
+        report = scan(astronaut_png, detector=detector, on_event=own.append)
+        with pytest.raises(MediaError):
+            scan(damaged["text"], detector=detector)
+    scan(astronaut_png, detector=detector)
+    numbers = monitor.get_performance_report()["models"]["heard"]
+    assert numbers["average_inference_time"] == report.processing_time
+    assert (numbers["outcomes"], numbers["error_rate"]) == (2, 0.5)
+    assert own[-1].event is EventName.ANALYSIS_COMPLETE

@@ -12,11 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from faceproof.errors import DeviceError, NetworkError
+from faceproof.detectors.detector import load_detector
+from faceproof.errors import DeviceError, NetworkError, WeightsError
 from faceproof.runtime import FakeNetwork, Network, load_network
 from faceproof.runtime.triton import Address, TritonNetwork
 
 from ..servers import free_port, running, server_bin
+from ..toy_detector import write_toy_detector
 
 SERVED = Path(__file__).parent / "served"
 
@@ -270,3 +272,33 @@ def test_addresses() -> None:
     assert address.path == "/v2/models/b4/versions/7"
     assert (address.timeout, address.outputs) == (5.0, ("logit", "heatmap"))
     assert Address.parse("triton://gpu/a%2Fb").port == 8000
+
+
+def test_a_server_that_holds_another_network_is_refused_when_it_is_loaded(
+    unruly: Unruly, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The toy's record has no known answers: what the weights here say decides."""
+    folder = write_toy_detector(tmp_path)
+    monkeypatch.setenv("FACEPROOF_HOME", str(tmp_path))
+    right = load_network(folder / "toy.onnx", precision="fp32")
+
+    def off_by(shift: float) -> Answer:
+        def answer(_: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+            tensor = json.loads(body)["inputs"][0]
+            found = right.run(np.asarray(tensor["data"], np.float32).reshape(tensor["shape"]))
+            values = {"logit": found["logit"] + shift, "heatmap": found["heatmap"]}
+            outputs = [
+                {"name": name, "datatype": "FP32", "shape": value.shape, "data": value.ravel().tolist()}
+                for name, value in values.items()
+            ]
+            return 200, json.dumps({"outputs": outputs}).encode()
+
+        return answer
+
+    url = unruly.url(outputs="logit,heatmap")
+    unruly.script = [off_by(0.0), off_by(0.0)]
+    assert load_detector("toy", runtime=url).spec.name == "toy"
+    assert unruly.script == []
+    unruly.script = [off_by(0.01), off_by(2.0)]
+    with pytest.raises(WeightsError, match=r"does not serve toy 1\.0"):
+        load_detector("toy", runtime=url)

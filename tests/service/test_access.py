@@ -48,6 +48,7 @@ def test_a_key_opens_what_its_scopes_allow(guarded: TestClient) -> None:
     job = guarded.post("/v1/jobs", headers=worker, files=files).json()
     assert guarded.get(f"/v1/jobs/{job['id']}", headers=worker).status_code == 200
     assert guarded.get("/metrics", headers=worker).status_code == 403
+    assert guarded.put(f"/v1/jobs/{job['id']}/label", headers=reader, json={"truth": "fake"}).json()["code"] == "scope"
     assert guarded.post("/v1/jobs", headers=worker, files=files, data={"priority": "5"}).status_code == 403
 
 
@@ -56,7 +57,14 @@ def test_jobs_of_others_do_not_exist(guarded: TestClient) -> None:
     admin = {"X-API-Key": new_key(guarded, "admin")}
     clip = make_clip(1)
     job = guarded.post("/v1/jobs", headers=mine, files={"file": ("a.mp4", clip)}).json()
-    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/media"), ("GET", "/events")):
+    for method, path in (
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/cancel"),
+        ("GET", "/media"),
+        ("GET", "/events"),
+        ("PUT", "/label"),
+    ):
         assert guarded.request(method, f"/v1/jobs/{job['id']}{path}", headers=other).status_code == 404
     assert guarded.get("/v1/jobs", headers=other).json()["items"] == []
     assert guarded.get(f"/v1/jobs/{job['id']}", headers=admin).status_code == 200

@@ -14,11 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from service_under_test import ended, free_port, job_row, make_clip, make_settings, outcomes, submit, wait_for
 
+from faceproof.errors import OutputError
 from faceproof.service import jobs
 from faceproof.service.app import make_app
+from faceproof.service.running import run_job
 from faceproof.service.site import Site
 from faceproof.service.store import Store
 
@@ -140,6 +143,58 @@ def test_a_job_that_never_ends_is_ended(tmp_path: Path) -> None:
         assert ended(client, submit(client, make_clip(1))["id"])["state"] == "done"
 
 
+class FullPath(type(Path())):  # type: ignore[misc]
+    """A new file on a disk without room: the kernel's own refusal, from its own full device."""
+
+    def open(self, *mode: Any, **_: Any) -> Any:
+        super().open(*mode).close()
+        return open("/dev/full", "wb", buffering=0)
+
+
+def test_no_room_for_files_refuses_uploads_and_loses_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TestClient(make_app(make_settings(tmp_path, workers=0))) as client:
+        site: Site = client.app.state.site  # type: ignore[attr-defined]
+        job = submit(client, make_clip(1, frames=10))
+        free = type(site.files).incoming
+        monkeypatch.setattr(type(site.files), "incoming", lambda self: FullPath(free(self)))
+        answer = client.post("/v1/jobs", files={"file": ("a.mp4", make_clip(2))})
+        assert (answer.status_code, answer.json()["code"]) == (507, "output")
+        assert not list((tmp_path / "incoming").iterdir())
+        assert run_job(site, "worker") == job["id"]  # scans, and finds no room for the pictures
+        assert client.get(f"/v1/jobs/{job['id']}").json()["state"] == "queued"
+        assert not list((tmp_path / "incoming").iterdir())
+        monkeypatch.undo()
+        wait_for(lambda: run_job(site, "worker"), what="the next attempt")
+        assert ended(client, job["id"])["state"] == "done"
+        assert outcomes(site.store, job["id"]) == (1, 1, 1)
+
+
+def test_no_room_in_the_database_loses_no_job(tmp_path: Path) -> None:
+    """SQLite's own refusal: its file may not grow by a single page."""
+    with TestClient(make_app(make_settings(tmp_path, workers=0, lease=0.5))) as client:
+        site: Site = client.app.state.site  # type: ignore[attr-defined]
+        most = [2**30]
+
+        @sa.event.listens_for(site.store.engine, "checkout")
+        def _limited(connection: Any, *_: Any) -> None:
+            connection.execute(f"PRAGMA max_page_count={most[0]}").fetchall()
+
+        job = submit(client, make_clip(1, frames=60), frames="all", evidence="false")
+        most[0] = 1
+        with suppress(OutputError):  # the small note that it is to be tried again may find no room either
+            assert run_job(site, "worker") == job["id"]
+        assert outcomes(site.store, job["id"])[0] == 0
+        refused = client.get(f"/v1/jobs/{job['id']}").json()
+        assert (refused["state"] in ("running", "queued"), refused["attempt"]) == (True, 1)
+        with pytest.raises(OutputError, match="disk is full"), site.store.write() as session:
+            jobs.emit(session, job["id"], "state", {"state": "x" * 10**6})
+        most[0] = 2**30
+        wait_for(lambda: jobs.release_dead(site.store, attempts=9) or run_job(site, "worker"), what="the next attempt")
+        wait_for(lambda: outcomes(site.store, job["id"])[0] or run_job(site, "worker"), what="its end")
+        assert ended(client, job["id"])["state"] == "done"
+        assert outcomes(site.store, job["id"])[:2] == (1, 1)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MB."""
@@ -149,7 +204,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], check=False, capture_output=True
     )
     if mounted.returncode:
-        pytest.skip("needs the right to mount a small file system")
+        pytest.skip("needs the right to mount a small file system; the two tests above need none")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
 

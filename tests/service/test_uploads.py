@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ HEAD = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\
 MP4 = b"\0\0\0\x18ftypmp42"
 
 
-def read(files: LocalFiles, body: Iterable[bytes], *, most_bytes: int = 10**6, most_files: int = 1) -> Form:
+def read(
+    files: LocalFiles, body: Iterable[bytes], *, most_files: int = 1, then: Callable[[Form], Form] = lambda form: form
+) -> Form:
     pieces = iter(body)
 
     async def next_piece() -> dict[str, Any]:
@@ -29,7 +31,8 @@ def read(files: LocalFiles, body: Iterable[bytes], *, most_bytes: int = 10**6, m
         return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"multipart/form-data; boundary=x")]}
-    return asyncio.run(receive(Request(scope, next_piece), files, most_bytes=most_bytes, most_files=most_files))
+    request = Request(scope, next_piece)
+    return asyncio.run(receive(request, files, most_bytes=10**6, most_files=most_files, first=lambda: None, then=then))
 
 
 @pytest.fixture
@@ -45,12 +48,17 @@ def test_a_file_and_its_options_arrive_whole(files: LocalFiles) -> None:
     body = (
         HEAD + MP4 + b"z" * 5000 + b'\r\n--x\r\nContent-Disposition: form-data; name="frames"\r\n\r\nall\r\n--x--\r\n'
     )
-    form = read(files, [body[i : i + 7] for i in range(0, len(body), 7)])
+    contents = []
+
+    def take(form: Form) -> Form:
+        contents.append(form.uploads[0].path.read_bytes())
+        return form
+
+    form = read(files, [body[i : i + 7] for i in range(0, len(body), 7)], then=take)
     (upload,) = form.uploads
-    assert upload.path.read_bytes() == MP4 + b"z" * 5000
+    assert contents == [MP4 + b"z" * 5000]
     assert (upload.size, upload.mime, upload.file_name) == (5012, "video/mp4", "a.mp4")
     assert form.fields == {"frames": "all"}
-    form.discard()
     assert left(files) == []
 
 
@@ -98,7 +106,7 @@ def test_forms_that_are_none_leave_nothing_behind(files: LocalFiles, body: list[
 )
 def test_any_bytes_at_all_are_a_form_or_a_problem(files: LocalFiles, body: list[bytes]) -> None:
     with suppress(Problem):
-        read(files, body).discard()
+        read(files, body)
     assert left(files) == []
 
 

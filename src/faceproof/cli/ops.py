@@ -11,6 +11,7 @@ import typer
 from faceproof.cli import models, watching
 
 if TYPE_CHECKING:
+    from faceproof.batch import ScanOptions
     from faceproof.detectors.ensemble import EnsembleSpec
 
 _ensemble = typer.Typer(no_args_is_help=True, help="Several detectors as one: look, check, fit.")
@@ -126,6 +127,14 @@ def scan(
 ) -> None:
     """Hand the files out, take the answers in, and write one row a file. Stopped at any point, it goes on."""
     from faceproof.batch import ScanOptions
+
+    scan_with_fleet(url, broker, out, ScanOptions(detector=detector, frames=frames), ahead=ahead, lease=lease)
+
+
+def scan_with_fleet(
+    url: str, broker: str, out: Path, options: ScanOptions, *, ahead: int = 256, lease: float = 900
+) -> None:
+    """The verb behind `fleet scan` and `scan --broker`."""
     from faceproof.cli.terminal import error_console, out_console
     from faceproof.ops.fleet import scan_fleet
 
@@ -135,7 +144,6 @@ def scan(
         console.print(f"\r{done} of {total}", end="")
 
     on_row = show if console.is_terminal else None
-    options = ScanOptions(detector=detector, frames=frames)
     found = scan_fleet(url, broker, out, options, ahead=ahead, lease=lease, on_row=on_row)
     for host, numbers in sorted(found["hosts"].items()):
         out_console().print(f"{numbers['files_per_second']:8.2f} files/s  {host} ({numbers['files']:.0f} files)")

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from faceproof.service.settings import Settings
+    from faceproof.service.site import Site
     from faceproof.service.store import Store
 
 DataOption = Annotated[
@@ -43,10 +44,16 @@ def _settings(**given: Any) -> Settings:
     return Settings.read(**given)
 
 
-def _store(data: Path | None) -> Store:
+def open_site(data: Path | None) -> Site:
+    """The service of a data folder, or of the FACEPROOF_… variables."""
+    settings = _settings(data=data)
     from faceproof.service.site import Site
 
-    return Site.open(_settings(data=data)).store
+    return Site.open(settings)
+
+
+def _store(data: Path | None) -> Store:
+    return open_site(data).store
 
 
 def serve(
@@ -100,6 +107,8 @@ def serve(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
+        # Longer than proxies keep a connection they may use again; closing first would break a request on its way.
+        timeout_keep_alive=75,
     )
 
 
@@ -146,7 +155,8 @@ def migrate(data: DataOption = None) -> None:
 def create_key(
     name: Annotated[str, typer.Argument(help="Whose key it is; for people only.")],
     scope: Annotated[
-        list[str] | None, typer.Option(help="scan, read, delete, metrics, admin; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(help="scan, read, label, delete, metrics, admin; repeatable.", show_default=False),
     ] = None,
     jobs_per_day: Annotated[int | None, typer.Option(min=1, help="Quota.", show_default=False)] = None,
     size_per_day: Annotated[str | None, typer.Option(help="Quota, e.g. 20GB.", show_default=False)] = None,

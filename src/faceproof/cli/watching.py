@@ -131,8 +131,18 @@ def remember(reports: _Reports) -> None:
     out_console().print(f"{count} scans kept")
 
 
+_ServiceData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="Labels given in the service with this data folder.", show_default=False
+    ),
+]
+
+
 @_labels.command("report")
-def report_labels(detector: Annotated[str | None, typer.Option("--detector", "-d", metavar="NAME")] = None) -> None:
+def report_labels(
+    detector: Annotated[str | None, typer.Option("--detector", "-d", metavar="NAME")] = None, data: _ServiceData = None
+) -> None:
     """Precision and recall week by week, on the files that somebody labelled."""
     from faceproof.cli.terminal import out_console
     from faceproof.ops.labels import LabelStore, Rate, precision_recall
@@ -144,29 +154,54 @@ def report_labels(detector: Annotated[str | None, typer.Option("--detector", "-d
             else f"{rate.value:.2f} ({rate.low:.2f}–{rate.high:.2f}) of {rate.of}".ljust(24)
         )
 
-    store = LabelStore()
+    if data is not None:
+        from faceproof.cli.serve import open_site
+        from faceproof.service.labels import gather
+
+        found = gather(open_site(data))
+        scans = [scan for scan in found.scans if detector in (None, scan.detector)]
+        disputed = found.disputed
+    else:
+        store = LabelStore()
+        scans, disputed = store.labelled_scans(detector), len(store.truths()[1])
     console = out_console()
     console.print(f"{'week':<12}{'detector':<28}{'precision':<24}{'recall':<24}false alarms")
-    for period in precision_recall(store.labelled_scans(detector)):
+    for period in precision_recall(scans):
         name = f"{period.detector} {period.version}"
         rates = "".join(shown(rate) for rate in (period.precision, period.recall, period.false_alarms))
         console.print(f"{period.start:<12}{name:<28}{rates}".rstrip())
-    disputed = store.truths()[1]
     if disputed:
-        console.print(f"{len(disputed)} files are disputed and used for nothing")
+        console.print(f"{disputed} files are disputed and used for nothing")
 
 
 @_labels.command()
 def export(
     out: Annotated[Path, typer.Argument(metavar="CSV", help="A manifest for training.")],
     only_mistakes: Annotated[bool, typer.Option("--only-mistakes", help="Files the detector got wrong.")] = False,
+    data: _ServiceData = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With --data: copy the files here before retention erases them."),
+    ] = None,
 ) -> None:
     """Write the labelled files as a manifest to train on."""
     from faceproof.cli.terminal import out_console
+    from faceproof.errors import OptionError
     from faceproof.ops.labels import LabelStore, retraining_manifest
 
-    store = LabelStore()
-    rows, gone = retraining_manifest(store.labelled_scans(), store.truths()[0], out, only_mistakes=only_mistakes)
+    if (data is None) != (media is None):
+        raise OptionError("--data and --media go together", remedy="A service's files are copied to be kept.")
+    if data is not None and media is not None:
+        from faceproof.cli.serve import open_site
+        from faceproof.service.labels import copy_media, gather
+
+        site = open_site(data)
+        found = gather(site)
+        scans, truths = copy_media(site, found, media), found.truths
+    else:
+        store = LabelStore()
+        scans, truths = store.labelled_scans(), store.truths()[0]
+    rows, gone = retraining_manifest(scans, truths, out, only_mistakes=only_mistakes)
     out_console().print(f"{rows} files{f', {gone} are gone' if gone else ''}. Written: {out}")
 
 

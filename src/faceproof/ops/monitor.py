@@ -9,13 +9,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
 
 from faceproof.errors import OptionError
+from faceproof.events import EventName, ProgressEvent, listening
 from faceproof.results import FailedInput, Report
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -111,9 +112,9 @@ class PerformanceMonitor:
         self.end_timer(model)
         self.record_success(model, True)
 
-    def observe(self, model: str, seconds: float) -> None:
-        """Keep one measurement taken elsewhere."""
-        resident = self._memory()
+    def observe(self, model: str, seconds: float, *, memory: int | None = None) -> None:
+        """Keep one measurement taken elsewhere; ``memory`` in bytes where it was taken in another process."""
+        resident = self._memory() if memory is None else memory
         with self._lock:
             track = self._track(model)
             track.seconds.append(seconds)
@@ -140,6 +141,17 @@ class PerformanceMonitor:
             self.record_success(model or outcome.detector.name, True)
         else:
             self.record_success(model or "", False)
+
+    def on_event(self, event: ProgressEvent) -> None:
+        """Keep what a scan's last event says: its time and its success. Fits ``scan(..., on_event=monitor.on_event)``."""
+        if event.event is EventName.ANALYSIS_COMPLETE:
+            self.observe(event.data.model_name, float(event.data.details["processing_time"]))
+        if event.event is not EventName.FRAME_ANALYSIS_PROGRESS:
+            self.record_success(event.data.model_name, event.event is EventName.ANALYSIS_COMPLETE)
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Keep every scan of this process while the block runs, whoever starts it."""
+        return listening(self.on_event)
 
     def _track(self, model: str) -> _Track:
         if model not in self._models:

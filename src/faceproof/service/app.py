@@ -16,13 +16,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from faceproof import __version__
-from faceproof.service import pages, routes_jobs, routes_results, routes_site
+from faceproof.service import pages, routes_jobs, routes_labels, routes_results, routes_site
 from faceproof.service.callers import Doorkeeper
 from faceproof.service.housekeeping import Housekeeping
 from faceproof.service.metrics import Metrics
 from faceproof.service.problems import answer_problems
 from faceproof.service.settings import Settings
 from faceproof.service.site import Site
+from faceproof.service.watch import Watch
 from faceproof.service.worker import Crew
 
 log = structlog.get_logger()
@@ -57,8 +58,9 @@ def make_app(settings: Settings) -> FastAPI:
         site = Site.open(settings)
         app.state.site = site
         app.state.door = Doorkeeper(site)
-        app.state.metrics = Metrics(site)
-        housekeeping = Housekeeping(site)
+        watch = Watch(site)
+        app.state.metrics = Metrics(site, watch)
+        housekeeping = Housekeeping(site, watch=watch)
         housekeeping.start()
         crew = Crew(site, 0 if settings.broker else settings.workers)
         app.state.crew = crew
@@ -80,7 +82,7 @@ def make_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     answer_problems(app)
-    for router in (routes_jobs.router, routes_results.router, routes_site.router, pages.router):
+    for router in (routes_jobs.router, routes_results.router, routes_labels.router, routes_site.router, pages.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from faceproof.service import jobs
 from faceproof.service.store import Store
 from faceproof.service.tables import AuditEntry
 
@@ -46,8 +47,7 @@ def record(session: Session, actor: str, action: str, target: str, **details: An
         previous_hash=last.hash if last else GENESIS,
     )
     entry.hash = seal(entry)
-    session.add(entry)
-    session.flush()
+    jobs.insert_row(session, entry)
 
 
 @dataclass(frozen=True)

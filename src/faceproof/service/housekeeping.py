@@ -13,9 +13,11 @@ from faceproof.service import audit, jobs, webhooks
 from faceproof.service.files import sweep_incoming
 from faceproof.service.site import Site
 from faceproof.service.tables import FINAL, Idempotency, Job, Medium, State
+from faceproof.service.watch import Watch
 
 log = structlog.get_logger()
 
+RETENTION = "retention"
 RING_AGAIN = 30.0
 LEFTOVER_AGE = 3600.0
 IDEMPOTENCY_AGE = 86400.0
@@ -25,8 +27,9 @@ ERASE_AT_ONCE = 200
 class Housekeeping:
     """A thread that tidies. Several machines may run it at the same time: every step claims what it does."""
 
-    def __init__(self, site: Site, *, every: float = 1.0) -> None:
+    def __init__(self, site: Site, *, every: float = 1.0, watch: Watch | None = None) -> None:
         self._site = site
+        self._watch = watch
         self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="faceproof-housekeeping", daemon=True)
@@ -55,6 +58,9 @@ class Housekeeping:
         ring_waiting(self._site)
         webhooks.deliver_due(self._site)
         erase_expired(self._site)
+        self._site.store.tidy()
+        if self._watch is not None:
+            self._watch.look()
         if time.monotonic() - self._swept > 300 or not self._swept:
             self._swept = time.monotonic()
             sweep(self._site)
@@ -91,14 +97,17 @@ def erase_expired(site: Site) -> int:
         chosen = sa.select(Job.id).where(Job.expires_at < time.time(), Job.state.in_(FINAL)).limit(ERASE_AT_ONCE)
         ids = list(session.scalars(chosen))
     if ids:
-        erase(site, ids, actor="retention")
+        erase(site, ids, actor=RETENTION)
     return len(ids)
 
 
 def erase(site: Site, job_ids: list[str], *, actor: str) -> None:
-    """Delete jobs with everything that came of them: rows, media, evidence, and what SQLite still has in its journal."""
+    """Delete jobs with everything that came of them: rows, media, evidence, and what SQLite still has in its journal.
+
+    Labels go too, unless it is only that the time is over: they say how the detector did, not what the file shows.
+    """
     with site.store.write() as session:
-        names = jobs.erase(session, job_ids)
+        names = jobs.erase(session, job_ids, labels=actor != RETENTION)
         for job_id in job_ids:
             audit.record(session, actor, "job.erase", job_id)
     for name in names:

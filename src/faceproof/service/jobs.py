@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from faceproof.service.store import Store
 from faceproof.service.tables import (
@@ -18,6 +18,7 @@ from faceproof.service.tables import (
     Counter,
     Delivery,
     Event,
+    FileLabel,
     Idempotency,
     Job,
     Lane,
@@ -58,16 +59,14 @@ WORKER_DIED = Fault(
 
 def enqueue(session: Session, job: Job) -> None:
     """Add a job, behind the owner's earlier ones but not behind everyone else's: owners take turns."""
-    whole, own = _lane(session, "*"), _lane(session, job.owner)
-    job.turn = own.turn = max(whole.turn, own.turn) + 1
-    session.add(job)
-    session.flush()
+    job.turn = _next_turn(session, job.owner)
+    insert_row(session, job)
     emit(session, job.id, "state", {"state": State.QUEUED.value})
 
 
 def emit(session: Session, job_id: str, name: str, data: dict[str, Any]) -> None:
     """Tell the job's listeners."""
-    session.add(Event(job_id=job_id, name=name, data=json.dumps(data)))
+    session.execute(sa.insert(Event), {"job_id": job_id, "name": name, "data": json.dumps(data)})
 
 
 def claim(store: Store, worker: str, *, lease: float, job_id: str | None = None) -> Claim | None:
@@ -94,8 +93,10 @@ def claim(store: Store, worker: str, *, lease: float, job_id: str | None = None)
         job.worker = worker
         job.lease_until = now + lease
         job.started_at = now
-        whole = _lane(session, "*")
-        whole.turn = max(whole.turn, job.turn)
+        whole = _insert(session, Lane).values(owner="*", turn=job.turn)
+        session.execute(
+            whole.on_conflict_do_update(index_elements=["owner"], set_={"turn": job.turn}, where=Lane.turn < job.turn)
+        )
         emit(session, job.id, "state", {"state": State.RUNNING.value, "attempt": job.attempt})
         return Claim(job.id, job.attempt, worker)
 
@@ -131,14 +132,26 @@ def progress(store: Store, claimed: Claim, *, lease: float, data: dict[str, Any]
 
 
 def finish(
-    store: Store, claimed: Claim, *, report: str, verdict: str, score: float | None, sums: dict[str, float]
+    store: Store,
+    claimed: Claim,
+    *,
+    report: str,
+    verdict: str,
+    score: float | None,
+    sums: dict[str, float],
+    facts: dict[str, Any] | None = None,
 ) -> bool:
-    """Write the report, once: False when this attempt no longer holds the job, and then nothing is written."""
+    """Write the report, once: False when this attempt no longer holds the job, and then nothing is written.
+
+    ``facts`` are columns of the job: ``version``, ``seconds``, ``memory``, ``signals``.
+    """
     with store.write() as session:
         job = session.scalars(sa.select(Job).where(*_mine(claimed)).with_for_update()).one_or_none()
         if job is None:
             return False
         job.verdict, job.score = verdict, score
+        for name, value in (facts or {}).items():
+            setattr(job, name, value)
         session.add(Result(job_id=job.id, report=report))
         add_to(session, {**sums, f"verdict_{verdict}": 1})
         _close(session, job, State.DONE, {"verdict": verdict, "score": score})
@@ -230,12 +243,17 @@ def _close(session: Session, job: Job, state: State, data: dict[str, Any]) -> No
         session.add(Delivery(job_id=job.id, url=job.webhook, next_at=time.time()))
 
 
-def erase(session: Session, job_ids: Sequence[str]) -> list[str]:
-    """Delete jobs, what hangs on them, and the media no other job needs. Returns the names of files to delete."""
+def erase(session: Session, job_ids: Sequence[str], *, labels: bool) -> list[str]:
+    """Delete jobs, what hangs on them, and the media no other job needs. Returns the names of files to delete.
+
+    ``labels``: those too, which otherwise stay to tell how detectors did.
+    """
     ids = list(session.scalars(sa.select(Job.id).where(sa.or_(Job.id.in_(job_ids), Job.parent_id.in_(job_ids)))))
     media = set(session.scalars(sa.select(Job.media_id).where(Job.id.in_(ids), Job.media_id.is_not(None))))
     for table in (Result, Event, Idempotency, Delivery):
         session.execute(sa.delete(table).where(table.job_id.in_(ids)))
+    if labels:
+        session.execute(sa.delete(FileLabel).where(FileLabel.job_id.in_(ids)))
     session.execute(sa.delete(Job).where(Job.id.in_(ids)))
     names = [f"evidence/{one}" for one in ids]
     for medium in media:
@@ -245,9 +263,27 @@ def erase(session: Session, job_ids: Sequence[str]) -> list[str]:
     return names
 
 
-def _lane(session: Session, owner: str) -> Lane:
-    session.execute(_insert(session, Lane).values(owner=owner, turn=0).on_conflict_do_nothing())
-    return session.get_one(Lane, owner, with_for_update=True)
+def _next_turn(session: Session, owner: str) -> int:
+    """One further than the owner's last job, and than the queue as a whole has come."""
+    whole = aliased(Lane)
+    reached = sa.func.coalesce(sa.select(whole.turn).where(whole.owner == "*").scalar_subquery(), 0)
+    row = _insert(session, Lane).values(owner=owner, turn=reached + 1)
+    further = sa.case((Lane.turn > reached, Lane.turn), else_=reached) + 1
+    row = row.on_conflict_do_update(index_elements=["owner"], set_={"turn": further})
+    return int(session.execute(row.returning(Lane.turn)).scalar_one())
+
+
+def insert_row(session: Session, row: Table) -> None:
+    """Insert a row as it stands, its defaults filled in. A flush of the session costs several times as much."""
+    values: dict[str, Any] = {}
+    for column in row.__table__.columns:
+        value = getattr(row, column.key)
+        if value is None and column.default is not None and column.default.is_scalar:
+            setattr(row, column.key, value := column.default.arg)
+        elif value is None and column.default is not None:
+            setattr(row, column.key, value := column.default.arg(None))
+        values[column.key] = value
+    session.execute(sa.insert(type(row)), values)
 
 
 def _insert(session: Session, table: type[Table]) -> Any:
@@ -257,9 +293,10 @@ def _insert(session: Session, table: type[Table]) -> Any:
 
 def add_to(session: Session, sums: dict[str, float]) -> None:
     """Add to counters that outlive the jobs."""
-    for name, value in sorted(sums.items()):  # in one order everywhere, so that writers never wait in a circle
-        row = _insert(session, Counter).values(name=name, value=value)
-        session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"value": Counter.value + value}))
+    # In one order everywhere, so that writers never wait in a circle.
+    rows = _insert(session, Counter).values([{"name": name, "value": value} for name, value in sorted(sums.items())])
+    more = {"value": Counter.value + rows.excluded.value}
+    session.execute(rows.on_conflict_do_update(index_elements=["name"], set_=more))
 
 
 def use(session: Session, owner: str, size: int) -> None:

@@ -18,8 +18,8 @@ from faceproof.service import audit
 from faceproof.service.store import Store
 from faceproof.service.tables import Key
 
-SCOPES = ("scan", "read", "delete", "metrics", "admin")
-DEFAULT_SCOPES = ("scan", "read", "delete")
+SCOPES = ("scan", "read", "label", "delete", "metrics", "admin")
+DEFAULT_SCOPES = ("scan", "read", "label", "delete")
 GRACE = 86400.0
 
 

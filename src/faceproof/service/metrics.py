@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 
 from faceproof.service import tables
 from faceproof.service.site import Site
-from faceproof.service.tables import Delivery, Job, State
+from faceproof.service.tables import Delivery, FileLabel, Job, State
+from faceproof.service.watch import Watch
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 
@@ -20,7 +21,7 @@ _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0,
 class Metrics:
     """One registry per server, so that several in one process do not mix."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, watch: Watch) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self.requests = Counter("faceproof_http_requests", "Requests answered.", labels, registry=self.registry)
@@ -32,6 +33,7 @@ class Metrics:
             buckets=_BUCKETS,
         )
         self.registry.register(_Queue(site))
+        self.registry.register(watch)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
@@ -54,6 +56,8 @@ class _Queue(Collector):
                 row[0]: row[1]
                 for row in session.execute(sa.select(Delivery.state, sa.func.count()).group_by(Delivery.state))
             }
+            answers = (FileLabel.detector, FileLabel.version, FileLabel.truth, FileLabel.verdict)
+            labelled = session.execute(sa.select(*answers, sa.func.count()).group_by(*answers)).all()
             sums = {row.name: row.value for row in session.scalars(sa.select(tables.Counter))}
         jobs = GaugeMetricFamily("faceproof_jobs", "Jobs in the table.", labels=["state"])
         for state in State:
@@ -69,6 +73,11 @@ class _Queue(Collector):
         for name in ("waiting", "done", "dead"):
             hooks.add_metric([name], owed.get(name, 0))
         yield hooks
+        known = ["detector", "version", "truth", "verdict"]
+        labels = GaugeMetricFamily("faceproof_labels", "Labels by what was answered and what is true.", labels=known)
+        for *names, count in labelled:
+            labels.add_metric(names, count)
+        yield labels
         total = CounterMetricFamily("faceproof_sum", "Sums since the start, by name.", labels=["name"])
         for name, value in sorted(sums.items()):
             total.add_metric([name], value)

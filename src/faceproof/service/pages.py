@@ -12,7 +12,7 @@ from starlette.templating import Jinja2Templates
 
 from faceproof import wording
 from faceproof.results import Report, Verdict
-from faceproof.service import callers
+from faceproof.service import callers, labels
 from faceproof.service.artifacts import read_words
 from faceproof.service.callers import COOKIE, SESSION_AGE, Caller, TheSite, door_of
 from faceproof.service.problems import Problem
@@ -127,7 +127,8 @@ def job_page(request: Request, job_id: str, site: TheSite) -> Response:
     report = stored_report(site, job.id) if job.state == State.DONE else None
     if report is None:
         return _page(request, "waiting.html", caller, {"job": job, "row": _row(job)})
-    values = {**_result(site, job, report), "detectors": _detectors(site)}
+    mine = labels.find(site, caller, job) if caller.may("label") else None
+    values = {**_result(site, job, report), "detectors": _detectors(site), "label": mine}
     return _page(request, "result.html", caller, values)
 
 

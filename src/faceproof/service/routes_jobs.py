@@ -19,7 +19,7 @@ from faceproof.service.site import Site
 from faceproof.service.streams import follow
 from faceproof.service.submission import Submitted
 from faceproof.service.tables import Job, State, new_id
-from faceproof.service.uploads import receive
+from faceproof.service.uploads import Form, receive
 from faceproof.service.views import AgainRequest, BatchItem, BatchView, FaultView, JobPage, JobView, view_job
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -101,19 +101,20 @@ def answer_submitted(submitted: Submitted) -> JSONResponse:
 async def submit_job(
     request: Request, caller: Uploader, site: TheSite, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    await run_in_threadpool(submission.require_room, site)
-    form = await receive(request, site.files, most_bytes=site.settings.max_upload, most_files=1)
+    def submit(form: Form) -> Response:
+        wish = submission.read_wish(site, caller, form.fields)
+        upload = form.uploads[0] if form.uploads else None
+        said = request.state.request_id
+        return answer_submitted(submission.submit(site, caller, wish, upload, token=idempotency_key, correlation=said))
 
-    def submit() -> Submitted:
-        try:
-            wish = submission.read_wish(site, caller, form.fields)
-            upload = form.uploads[0] if form.uploads else None
-            said = request.state.request_id
-            return submission.submit(site, caller, wish, upload, token=idempotency_key, correlation=said)
-        finally:
-            form.discard()
-
-    return answer_submitted(await run_in_threadpool(submit))
+    return await receive(
+        request,
+        site.files,
+        most_bytes=site.settings.max_upload,
+        most_files=1,
+        first=lambda: submission.require_room(site),
+        then=submit,
+    )
 
 
 @router.post(
@@ -125,33 +126,32 @@ async def submit_job(
     openapi_extra=form_schema({"file": {"type": "array", "items": _FILE}}, required=["file"]),
 )
 async def submit_batch(request: Request, caller: Uploader, site: TheSite) -> Response:
-    await run_in_threadpool(submission.require_room, site)
-    settings = site.settings
-    form = await receive(request, site.files, most_bytes=settings.max_upload, most_files=settings.max_batch)
-
-    def submit() -> BatchView:
+    def submit(form: Form) -> Response:
         batch = new_id()
-        try:
-            if not form.uploads:
-                raise Problem(422, "file", "the form holds no file", "Send each file as a form field `file`.")
-            wish = submission.read_wish(site, caller, form.fields)
-            items = []
-            for upload in form.uploads:
-                item = BatchItem(file_name=upload.file_name)
-                try:
-                    said = request.state.request_id
-                    done = submission.submit(site, caller, wish, upload, batch=batch, correlation=said)
-                    item.job = view_job(done.job, reused=done.reused)
-                except FaceproofError as error:
-                    code = error.problem_code if isinstance(error, Problem) else error.code
-                    item.error = FaultView(code=code, message=error.message, remedy=error.remedy)
-                items.append(item)
-            return BatchView(batch=batch, items=items)
-        finally:
-            form.discard()
+        if not form.uploads:
+            raise Problem(422, "file", "the form holds no file", "Send each file as a form field `file`.")
+        wish = submission.read_wish(site, caller, form.fields)
+        items = []
+        for upload in form.uploads:
+            item = BatchItem(file_name=upload.file_name)
+            try:
+                said = request.state.request_id
+                done = submission.submit(site, caller, wish, upload, batch=batch, correlation=said)
+                item.job = view_job(done.job, reused=done.reused)
+            except FaceproofError as error:
+                code = error.problem_code if isinstance(error, Problem) else error.code
+                item.error = FaultView(code=code, message=error.message, remedy=error.remedy)
+            items.append(item)
+        return JSONResponse(BatchView(batch=batch, items=items).model_dump(mode="json"), status_code=202)
 
-    view = await run_in_threadpool(submit)
-    return JSONResponse(view.model_dump(mode="json"), status_code=202)
+    return await receive(
+        request,
+        site.files,
+        most_bytes=site.settings.max_upload,
+        most_files=site.settings.max_batch,
+        first=lambda: submission.require_room(site),
+        then=submit,
+    )
 
 
 @router.get("/jobs", summary="List jobs, the newest first", responses=documented(422))

@@ -20,7 +20,7 @@ from faceproof.service.routes_jobs import find_job, form_schema
 from faceproof.service.site import Site
 from faceproof.service.submission import Submitted
 from faceproof.service.tables import FINAL, Job, Medium, Result, State
-from faceproof.service.uploads import receive
+from faceproof.service.uploads import Form, receive
 from faceproof.service.views import JobView, view_job
 
 router = APIRouter(prefix="/v1", tags=["results"])
@@ -38,22 +38,24 @@ _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
     openapi_extra=form_schema({"file": {"type": "string", "format": "binary"}}, required=["file"]),
 )
 async def judge_image(request: Request, caller: Uploader, site: TheSite) -> Response:
-    await run_in_threadpool(submission.require_room, site)
-    form = await receive(request, site.files, most_bytes=site.settings.max_upload, most_files=1)
+    def submit(form: Form) -> Submitted:
+        upload = form.uploads[0] if form.uploads else None
+        if upload is None:
+            raise Problem(422, "file", "the form holds no file", "Send the picture as the form field `file`.")
+        if upload.mime.startswith("video/"):
+            raise Problem(415, "video", "this is a video", "Send videos to POST /v1/jobs.")
+        wish = submission.read_wish(site, caller, form.fields, priority=1)
+        return submission.submit(site, caller, wish, upload, correlation=request.state.request_id)
 
-    def submit() -> Submitted:
-        try:
-            upload = form.uploads[0] if form.uploads else None
-            if upload is None:
-                raise Problem(422, "file", "the form holds no file", "Send the picture as the form field `file`.")
-            if upload.mime.startswith("video/"):
-                raise Problem(415, "video", "this is a video", "Send videos to POST /v1/jobs.")
-            wish = submission.read_wish(site, caller, form.fields, priority=1)
-            return submission.submit(site, caller, wish, upload, correlation=request.state.request_id)
-        finally:
-            form.discard()
-
-    job = (await run_in_threadpool(submit)).job
+    submitted = await receive(
+        request,
+        site.files,
+        most_bytes=site.settings.max_upload,
+        most_files=1,
+        first=lambda: submission.require_room(site),
+        then=submit,
+    )
+    job = submitted.job
     ends = time.monotonic() + site.settings.wait
     while job.state not in FINAL and time.monotonic() < ends:
         await anyio.sleep(0.1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import resource
 import threading
 import time
 from collections.abc import Sequence
@@ -101,6 +102,7 @@ def _attempt(site: Site, claimed: Claim, job: Job, heartbeat: Heartbeat) -> str:
 def _scan(site: Site, claimed: Claim, job: Job, heartbeat: Heartbeat) -> str:
     from faceproof.batch import ScanOptions
     from faceproof.media import Limits
+    from faceproof.ops.drift import signals_of
     from faceproof.scanning import scan
     from faceproof.service.artifacts import make_evidence
 
@@ -146,6 +148,13 @@ def _scan(site: Site, claimed: Claim, job: Job, heartbeat: Heartbeat) -> str:
         verdict=report.verdict.value,
         score=report.score,
         sums=sums,
+        facts={
+            "version": report.detector.version,
+            "seconds": report.processing_time,
+            # Kilobytes on Linux.
+            "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "signals": signals_of(report),
+        },
     ):
         raise StoppedError
     return report.verdict.value

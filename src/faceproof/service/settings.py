@@ -50,6 +50,7 @@ class Settings(BaseModel):
     ``database`` empty means SQLite in ``data``; ``broker`` empty means embedded workers on the job table; ``storage``
     empty means files in ``data``. ``auth`` auto asks for keys as soon as the server is reachable from other machines.
     ``device`` is where workers run networks: auto, cpu, cuda and the like.
+    ``drift_reference`` is a file as `faceproof drift reference` writes it; ``alert_webhook`` is told of alerts.
     ``cpu_seconds`` bounds one attempt at one job; ``memory``, ``file_size`` and ``open_files`` bound a worker process.
     """
 
@@ -94,6 +95,8 @@ class Settings(BaseModel):
     fetch_urls: bool = False
     private_addresses: bool = False
     fetch_time: Seconds = 120.0
+    drift_reference: str = ""
+    alert_webhook: str = ""
     log_format: Literal["json", "text"] = "json"
 
     @classmethod

@@ -24,7 +24,7 @@ class Store:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
         if self.is_sqlite:
-            self.engine = sa.create_engine(url, connect_args={"timeout": 30.0}, pool_size=16, max_overflow=48)
+            self.engine = sa.create_engine(url, connect_args={"timeout": 30.0}, pool_size=48)
             _make_sqlite_behave(self.engine)
         else:
             self.engine = sa.create_engine(url, pool_size=8, max_overflow=24, pool_pre_ping=True)
@@ -73,6 +73,12 @@ class Store:
                     connection.execute(sa.text("SELECT pg_advisory_unlock(5231401)"))
                     connection.commit()
 
+    def tidy(self) -> None:
+        """Copy what SQLite's journal holds into its file, without making anyone wait. Called every few seconds."""
+        if self.is_sqlite:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -102,6 +108,8 @@ def _make_sqlite_behave(engine: sa.Engine) -> None:
         cursor.execute("PRAGMA busy_timeout=30000")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
+        # Copying the journal into the file waits for the disk: housekeeping does it, not whoever happens to write.
+        cursor.execute("PRAGMA wal_autocheckpoint=20000")
         cursor.execute("PRAGMA foreign_keys=ON")
         # What is deleted is overwritten: erasing a job must erase it.
         cursor.execute("PRAGMA secure_delete=ON")

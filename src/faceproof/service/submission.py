@@ -187,8 +187,7 @@ def submit(
                 if medium is not None and upload is not None:
                     # Before the row is committed: a row without its file would be a lost job.
                     site.files.keep(upload.path, f"media/{medium.id}")
-                    session.add(medium)
-                    session.flush()
+                    jobs.insert_row(session, medium)
                 jobs.enqueue(session, job)
                 audit.record(session, caller.owner, "job.submit", job.id)
             if token is not None:

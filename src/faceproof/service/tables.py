@@ -104,7 +104,7 @@ class Job(Table):
     rung_at: Mapped[float | None]
     created_at: Mapped[float]
     started_at: Mapped[float | None]
-    finished_at: Mapped[float | None]
+    finished_at: Mapped[float | None] = mapped_column(index=True)
     expires_at: Mapped[float] = mapped_column(index=True)
     frames_done: Mapped[int | None]
     frames_total: Mapped[int | None]
@@ -114,6 +114,11 @@ class Job(Table):
     error_remedy: Mapped[str | None] = mapped_column(Text)
     verdict: Mapped[str | None] = mapped_column(String(16))
     score: Mapped[float | None]
+    # Of the scan: the detector's version, its time, the worker's peak memory in bytes, and what drift is watched on.
+    version: Mapped[str | None] = mapped_column(String(40))
+    seconds: Mapped[float | None]
+    memory: Mapped[int | None] = mapped_column(BigInteger)
+    signals: Mapped[dict[str, Any] | None]
     webhook: Mapped[str | None] = mapped_column(Text)
     correlation: Mapped[str | None] = mapped_column(String(64))
 
@@ -125,6 +130,25 @@ class Result(Table):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     report: Mapped[str] = mapped_column(Text)
+
+
+class FileLabel(Table):
+    """What someone found out about a file, beside what was answered about it. It has no name and no picture, and outlives
+    its job's retention; it goes when the job is erased by hand."""
+
+    __tablename__ = "labels"
+
+    job_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(16), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    truth: Mapped[str] = mapped_column(String(4))
+    note: Mapped[str] = mapped_column(String(500), default="")
+    labelled_at: Mapped[float]
+    detector: Mapped[str] = mapped_column(String(80))
+    version: Mapped[str] = mapped_column(String(40))
+    verdict: Mapped[str] = mapped_column(String(16))
+    score: Mapped[float | None]
+    judged_at: Mapped[float]
 
 
 class Event(Table):

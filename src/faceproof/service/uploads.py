@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -23,6 +23,8 @@ FORM_OVERHEAD = 1_000_000
 MOST_FIELD_BYTES = 8_192
 MOST_FIELDS = 40
 WRITE_AT_ONCE = 1 << 20
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -54,8 +56,19 @@ def too_large(limit: int) -> Problem:
     return Problem(413, "limit", f"the file is larger than {limit} bytes", "Send a shorter or smaller copy.")
 
 
-async def receive(request: Request, files: Files, *, most_bytes: int, most_files: int) -> Form:
-    """Read a multipart form. ``most_bytes`` bounds each file.
+async def receive(
+    request: Request,
+    files: Files,
+    *,
+    most_bytes: int,
+    most_files: int,
+    first: Callable[[], None],
+    then: Callable[[Form], Answer],
+) -> Answer:
+    """Read a multipart form and hand it on. ``most_bytes`` bounds each file.
+
+    ``first`` is called before a byte is read, ``then`` with the whole form; both in threads, as few as can be. Files that
+    ``then`` does not keep are removed.
 
     Raises :class:`Problem` for a broken form or one over the limits, and :class:`faceproof.errors.OutputError` when the
     disk is full; nothing is left behind then.
@@ -67,14 +80,31 @@ async def receive(request: Request, files: Files, *, most_bytes: int, most_files
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most_bytes * most_files + FORM_OVERHEAD:
         raise too_large(most_bytes)
-    free = await run_in_threadpool(files.free)
+
+    def look() -> int | None:
+        first()
+        return files.free()
+
+    free = await run_in_threadpool(look)
     if free is not None and declared.isdigit() and int(declared) > free:
         raise Problem(507, "output", "the server's disk is full", "Free space on the server and try again.")
     writer = _FormWriter(files, boundary, most_bytes=most_bytes, most_files=most_files)
+
+    def end(chunk: bytes) -> Answer:
+        writer.write(chunk)
+        form = writer.end()
+        try:
+            return then(form)
+        finally:
+            form.discard()
+
     try:
+        last = b""
         async for chunk in _gathered(request):
-            await run_in_threadpool(writer.write, chunk)
-        return writer.end()
+            if last:
+                await run_in_threadpool(writer.write, last)
+            last = chunk
+        return await run_in_threadpool(end, last)
     except FormParserError as error:
         writer.give_up()
         raise _broken() from error
@@ -137,6 +167,8 @@ class _FormWriter:
             raise _broken() from error
 
     def write(self, chunk: bytes) -> None:
+        if not chunk:
+            return
         with room_needed():
             self._parser.write(chunk)
 

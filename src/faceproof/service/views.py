@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from faceproof import wording
 from faceproof.detectors.spec import DetectorSpec
+from faceproof.ops.labels import Period
 from faceproof.results import Verdict
-from faceproof.service.tables import Job, State
+from faceproof.service.tables import FileLabel, Job, State
 
 JOB_ID_EXAMPLE = "8f14e45fceea167a5a36dedd4bea2543"
 
@@ -119,6 +120,38 @@ class AgainRequest(_View):
     faces: Literal["thorough", "fast"] | None = None
 
 
+class LabelRequest(_View):
+    """What a file turned out to be, and how that is known."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"truth": "fake", "note": "the uploader admitted it"}]}
+    )
+
+    truth: Literal["fake", "real"]
+    note: str = Field(default="", max_length=500, pattern=r"^[^\x00]*$")
+
+
+class LabelView(_View):
+    """One label beside the answer it speaks of. ``right`` is whether the verdict was; null where it was no opinion."""
+
+    job: str = Field(examples=[JOB_ID_EXAMPLE])
+    truth: Literal["fake", "real"]
+    note: str
+    labelled_at: datetime
+    detector: str
+    verdict: Verdict
+    score: float | None
+    right: bool | None
+
+
+class FeedbackView(_View):
+    """How detectors did on the files that somebody labelled, week by week; ``disputed`` files count for nothing."""
+
+    weeks: list[Period]
+    files: int
+    disputed: int
+
+
 class DetectorView(_View):
     """A detector that can be asked for by name."""
 
@@ -185,6 +218,21 @@ def view_job(job: Job, *, reused: bool = False) -> JobView:
         error=fault,
         reused=reused,
         links=links,
+    )
+
+
+def view_label(label: FileLabel) -> LabelView:
+    verdict = Verdict(label.verdict)
+    said = {Verdict.FAKE: "fake", Verdict.REAL: "real"}.get(verdict)
+    return LabelView(
+        job=label.job_id,
+        truth="fake" if label.truth == "fake" else "real",
+        note=label.note,
+        labelled_at=datetime.fromtimestamp(label.labelled_at, UTC),
+        detector=label.detector,
+        verdict=verdict,
+        score=label.score,
+        right=None if said is None else said == label.truth,
     )
 
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from faceproof.detectors import catalog
 from faceproof.detectors.detector import Detector
+from faceproof.detectors.golden import golden_crop
 from faceproof.detectors.spec import Checkpoint, DetectorSpec, Golden, Weights
 from faceproof.detectors.spec_text import spec_to_toml
-from faceproof.diagnosis import golden_crop
 from faceproof.errors import NetworkError, OptionError, OutputError, WeightsError
 from faceproof.runtime import load_network
 from faceproof.training.convert.onnx import Agreement, compare, export_onnx, random_crops

@@ -97,3 +97,22 @@ document.getElementById("compare").addEventListener("submit", async (event) => {
     window.location.assign(`/compare/${jobId}/${other.id}`);
   } catch (error) { complain(error); }
 });
+
+const feedback = document.getElementById("feedback");
+if (feedback) {
+  const said = document.getElementById("feedback-said"), back = document.getElementById("feedback-back");
+  const choices = [...feedback.querySelectorAll("[data-truth]")];
+  const tell = (truth) => {
+    for (const choice of choices) choice.setAttribute("aria-pressed", String(choice.dataset.truth === truth));
+    said.textContent = truth ? `You said: ${truth === "fake" ? "manipulated" : "genuine"}.` : "Taken back.";
+    back.hidden = !truth;
+  };
+  for (const choice of choices) {
+    choice.addEventListener("click", async () => {
+      try { tell((await call("PUT", `/v1/jobs/${jobId}/label`, { truth: choice.dataset.truth })).truth); } catch (error) { complain(error); }
+    });
+  }
+  back.addEventListener("click", async () => {
+    try { await call("DELETE", `/v1/jobs/${jobId}/label`); tell(null); choices[0].focus(); } catch (error) { complain(error); }
+  });
+}
