@@ -20,6 +20,7 @@ from faceproof.evaluation.evaluation import Evaluation
 from faceproof.evaluation.manifest import Manifest, write_manifest
 from faceproof.evaluation.scores import read_scores, write_scores
 from faceproof.evaluation.significance import Comparison
+from faceproof.evidence.measured import read_limits
 from tests.evaluation.tables import gaussian_table
 
 Run = Callable[..., tuple[int, str, str]]
@@ -310,8 +311,14 @@ def test_accuracy_page(run: Run, toy: ScanOptions, lit_set: Manifest, tmp_path: 
     code, _, _ = run(
         *("accuracy", tmp_path / "manifest.csv", "-o", page, "-d", "toy", "-d", "toy-inverted", "--frames", "4"),
         *("--robustness", "dark", "--video-robustness", "none", "--robustness-files", "1", "--bootstraps", "50"),
+        "--beside-spec",
     )
     assert code == 0
+    carried = read_limits(find_spec("toy").spec)
+    assert carried is not None
+    assert {one.media for one in carried.sets} == {"video", "image"}
+    assert sum(number for one in carried.sets for calls in (one.fake, one.real) for number in calls.values()) == 10
+    assert read_limits(find_spec("toy-inverted").spec) != carried
     text = page.read_text()
     assert "## Where toy fails" in text
     assert "| toy-inverted, stills |" in text

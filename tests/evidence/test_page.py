@@ -13,11 +13,12 @@ from PIL import Image
 
 from faceproof.detectors.catalog import find_spec
 from faceproof.detectors.detector import Detector
+from faceproof.detectors.spec import spec_sha256
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence, gather
+from faceproof.evidence.measured import MeasuredLimits, MeasuredPart, MeasuredSet, told_limits, write_limits
 from faceproof.evidence.moments import pick_moments, score_ranges
 from faceproof.evidence.page import page, write_page
-from faceproof.evidence.page_facts import measured_limits
 from faceproof.evidence.timeline import Point, lanes_of, rows_of, thinned
 from faceproof.results import Reason
 from faceproof.wording import HEADLINES, SECOND_LINES
@@ -204,17 +205,54 @@ def test_thinning_keeps_the_peaks() -> None:
     assert kept[-1] is points[-1]
 
 
-def test_measured_limits_are_shown_for_the_very_detector_only(
+def test_measured_limits_are_told_for_the_very_detector_and_this_quality_only(
     clip_mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_toy_detector(tmp_path)
     monkeypatch.setenv("FACEPROOF_HOME", str(tmp_path))
-    (folder / "spec.limits.txt").write_text("On c40 it misses 40 % of <b>fakes</b>.\n\n")
-    installed = find_spec("toy").spec
-    assert measured_limits(installed) == ["On c40 it misses 40 % of <b>fakes</b>."]
-    assert measured_limits(installed.model_copy(update={"version": "2"})) == []
-    made = page(gather(made_report(clip_mp4, DETECTOR, scores=wave), DETECTOR, clip_mp4))
+    spec = find_spec("toy").spec
+    report = made_report(clip_mp4, DETECTOR, scores=wave)  # a face of 130 pixels
+    assert told_limits(report, spec) == []
+    numbers = {"auroc": 0.734, "auroc_low": 0.6, "auroc_high": 0.85}
+    limits = MeasuredLimits(
+        faceproof_version="1",
+        detector="toy",
+        weights_sha256=spec.weights.sha256 or "",
+        spec_sha256=spec_sha256(spec),
+        command="faceproof accuracy <b>",
+        sets=[
+            MeasuredSet(
+                data="<b>clips</b>",
+                data_sha256="0" * 64,
+                media=media,
+                chosen_here=media == "video",
+                fake={"FAKE": 7, "REAL": 2, "INCONCLUSIVE": 11},
+                real={"FAKE": 1, "REAL": 9},
+                parts=[
+                    MeasuredPart(by="face size", name="96 to 160 px", low=96, high=160, fakes=20, reals=10, **numbers),
+                    MeasuredPart(by="face size", name="below 48 px", high=48, fakes=20, reals=10, **numbers),
+                    MeasuredPart(by="method", name="Swap", fakes=20, reals=3, **numbers),
+                ],
+            )
+            for media in ("video", "image")
+        ],
+    )
+    assert write_limits(limits, find_spec("toy").source).parent == folder
+    told = told_limits(report, spec)
+    assert told == [
+        "Measured on <b>clips</b>: of 10 genuine files 1 were called manipulated, 9 without a sign, 0 left open; of 20 "
+        "forged ones 7 were called manipulated, 2 without a sign, 11 left open.",
+        "Among those like this one (face size 96 to 160 px; 10 genuine, 20 forged) the forged one of a pair scored higher "
+        "in 73 of 100 pairs (95 % interval 60 to 85; 50 is chance).",
+        texts.SURE["measured_chosen"],
+    ]
+    # Other settings, other weights, or a file that holds anything unknown: nothing is told.
+    assert told_limits(report, spec.model_copy(update={"version": "2"})) == []
+    made = page(gather(report, DETECTOR, clip_mp4))
     assert texts.SURE["no_card"] in made
+    text = find_spec("toy").source.with_suffix(".measured.json")
+    text.write_text(text.read_text().replace('"command"', '"rumour": 1, "command"'))
+    assert told_limits(report, spec) == []
 
 
 def test_every_word_of_the_page_is_used() -> None:

@@ -284,6 +284,9 @@ def accuracy(
     chosen_here: Annotated[
         bool, typer.Option("--chosen-here", help="Say that checkpoints were chosen on this set.")
     ] = False,
+    beside_spec: Annotated[
+        bool, typer.Option("--beside-spec", help="Also keep beside each detector's spec what report pages tell of it.")
+    ] = False,
     max_false_alarms: Alarms = 0.05,
     bootstraps: Bootstraps = 1000,
     seed: Seed = 0,
@@ -323,6 +326,9 @@ def accuracy(
         output, page.page(measured, listed, data=name_of(data), command=command_line(), chosen_here=chosen_here)
     )
     say(f"Written: {output}")
+    if beside_spec:
+        for path in page.keep_beside_specs(measured, command=command_line(), chosen_here=chosen_here):
+            say(f"Written: {path}")
     finish([], problems=sum(len(item.evaluation.problems) for item in measured), strict=False)
 
 

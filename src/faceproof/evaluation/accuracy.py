@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from faceproof.detectors.catalog import DEFAULT_DETECTOR, installed_specs
+from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec, installed_specs
 from faceproof.errors import EvaluationError, WeightsError
+from faceproof.evaluation.carried import carried
 from faceproof.evaluation.document import Block, Bullets, Callout, Code, Figure, Heading, Paragraph, Table
 from faceproof.evaluation.evaluation import Evaluation, Settings
 from faceproof.evaluation.harness import Judged
@@ -16,6 +17,7 @@ from faceproof.evaluation.manifest import Manifest
 from faceproof.evaluation.report import measured_sections
 from faceproof.evaluation.runs import Announce, DetectorRun, evaluate_detector, make_folder, record_of, write_page
 from faceproof.evaluation.significance import Contender, compare
+from faceproof.evidence.measured import write_limits
 
 KINDS = {"video": "videos", "image": "stills"}
 
@@ -188,3 +190,14 @@ def write_accuracy(path: Path, blocks: Sequence[Block]) -> None:
     """
     make_folder(path.parent)
     write_page(path, blocks, figures=path.parent / path.stem)
+
+
+def keep_beside_specs(measured: Sequence[Measured], *, command: str, chosen_here: bool) -> list[Path]:
+    """Write beside each detector's spec what report pages tell of it; returns the files. Raises
+    :class:`faceproof.errors.OutputError`."""
+    written = []
+    for name in dict.fromkeys(item.detector for item in measured):
+        own = [(item.kind, item.evaluation) for item in measured if item.detector == name]
+        limits = carried(own, command=command, chosen_here=chosen_here)
+        written.append(write_limits(limits, find_spec(name).source))
+    return written

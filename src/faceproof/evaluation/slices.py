@@ -18,7 +18,8 @@ FACE_SIDES = (48.0, 96.0, 160.0)
 
 class Slice(BaseModel):
     """One part. ``by`` says how it was cut. Counts are of files; ``scored`` of those with a score. Rates are at the
-    evaluation's threshold; a part with one class only has a rate but no AUROC."""
+    evaluation's threshold; a part with one class only has a rate but no AUROC. ``low`` and ``high`` are the edges of a part
+    cut by quality, None where it has no end."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,12 +33,15 @@ class Slice(BaseModel):
     auroc: Estimate
     false_alarm_rate: float | None
     miss_rate: float | None
+    low: float | None = None
+    high: float | None = None
 
 
 def slice_all(video: ScoreTable, *, threshold: float, resamples: int = 500, seed: int = 0) -> list[Slice]:
     """Every cut that the table's columns allow, of one row per file."""
     found = []
-    for by, name, rows in (*_by_dataset(video), *_by_method(video), *_by_quality(video)):
+    by_name = ((*cut, None, None) for cut in (*_by_dataset(video), *_by_method(video)))
+    for by, name, rows, low, high in (*by_name, *_by_quality(video)):
         part = video.select(rows)
         seen = part.select(part.scored)
         alarms = metrics.false_alarm_rate(seen.label, seen.score, threshold)
@@ -54,6 +58,8 @@ def slice_all(video: ScoreTable, *, threshold: float, resamples: int = 500, seed
                 auroc=auroc_estimate(seen.label, seen.score, seen.groups(), resamples=resamples, seed=seed),
                 false_alarm_rate=None if np.isnan(alarms) else alarms,
                 miss_rate=None if np.isnan(misses) else misses,
+                low=low,
+                high=high,
             )
         )
     return found
@@ -75,7 +81,7 @@ def _by_method(table: ScoreTable) -> Iterator[tuple[str, str, Mask]]:
             yield "method", f"{dataset} · {method}" if dataset else method, rows
 
 
-def _by_quality(table: ScoreTable) -> Iterator[tuple[str, str, Mask]]:
+def _by_quality(table: ScoreTable) -> Iterator[tuple[str, str, Mask, float | None, float | None]]:
     if "face_side" in table.quality:
         yield from _between("face size", table.quality["face_side"], FACE_SIDES, " px")
     for name, unit in (("sharpness", ""), ("bits_per_pixel", " bit/px"), ("bit_rate", " bit/s")):
@@ -86,7 +92,9 @@ def _by_quality(table: ScoreTable) -> Iterator[tuple[str, str, Mask]]:
                 yield from _between(name.replace("_", " "), values, thirds, unit)
 
 
-def _between(by: str, values: FloatArray, edges: tuple[float, ...], unit: str) -> Iterator[tuple[str, str, Mask]]:
+def _between(
+    by: str, values: FloatArray, edges: tuple[float, ...], unit: str
+) -> Iterator[tuple[str, str, Mask, float | None, float | None]]:
     bounds = [-np.inf, *edges, np.inf]
     for low, high in pairwise(bounds):
         rows = (values >= low) & (values < high)
@@ -98,10 +106,10 @@ def _between(by: str, values: FloatArray, edges: tuple[float, ...], unit: str) -
             name = f"{low:.3g}{unit} and more"
         else:
             name = f"{low:.3g} to {high:.3g}{unit}"
-        yield by, name, rows
+        yield by, name, rows, None if low == -np.inf else low, None if high == np.inf else high
     unknown = ~np.isfinite(values)
     if unknown.any():
-        yield by, "not known", unknown
+        yield by, "not known", unknown, None, None
 
 
 def _names(values: object) -> list[str]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from faceproof import wording
-from faceproof.detectors.catalog import find_spec
-from faceproof.detectors.spec import DetectorSpec, spec_sha256
-from faceproof.errors import FaceproofError
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence
+from faceproof.evidence.measured import told_limits
 from faceproof.evidence.provenance import Provenance
 
 
@@ -42,7 +40,7 @@ def how_sure(evidence: Evidence) -> list[str]:
         lines.append(words["sharpness"].format(sharpness=sharpness, least=spec.verdict.min_sharpness))
     if report.score is None:
         return lines
-    return lines + (measured_limits(spec) or [words["no_card"]])
+    return lines + (told_limits(report, spec) or [words["no_card"]])
 
 
 def _band_lines(evidence: Evidence) -> list[str]:
@@ -67,24 +65,6 @@ def _band_lines(evidence: Evidence) -> list[str]:
             )
         )
     return lines
-
-
-def measured_limits(spec: DetectorSpec) -> list[str]:
-    """What was measured of this detector: the sentences of ``NAME.limits.txt`` beside its TOML, one a line.
-
-    Empty when there is no such file, or when the detector installed under that name is another one.
-    """
-    try:
-        installed = find_spec(spec.name)
-    except FaceproofError:
-        return []
-    if spec_sha256(installed.spec) != spec_sha256(spec):
-        return []
-    try:
-        text = installed.source.with_suffix(".limits.txt").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return []
-    return [line.strip() for line in text.splitlines() if line.strip()][:12]
 
 
 def provenance_rows(provenance: Provenance) -> list[tuple[str, str]]:

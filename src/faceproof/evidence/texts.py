@@ -150,6 +150,13 @@ SURE = {
     "side": "Faces are {side:.0f} pixels large (longer side, median); under {least:.0f} this detector does not judge.",
     "side_only": "Faces are {side:.0f} pixels large (longer side, median).",
     "sharpness": "Their sharpness is {sharpness:.0f} (median); under {least:.0f} this detector does not judge.",
+    "measured": "Measured on {data}: of {reals} genuine files {real_fake} were called manipulated, {real_real} without a "
+    "sign, {real_inconclusive} left open; of {fakes} forged ones {fake_fake} were called manipulated, {fake_real} without a "
+    "sign, {fake_inconclusive} left open.",
+    "measured_here": "Among those like this one ({what}; {reals} genuine, {fakes} forged) the forged one of a pair scored "
+    "higher in {pairs:.0f} of 100 pairs (95 % interval {low:.0f} to {high:.0f}; 50 is chance).",
+    "measured_weakest": "It was weakest on {what}: {pairs:.0f} of 100 pairs ({low:.0f} to {high:.0f}).",
+    "measured_chosen": "The detector was chosen by its scores on these files, so they are optimistic.",
     "no_card": "No measurement came with this very detector; “faceproof evaluate” makes one on your own files.",
 }
 
