@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 override MEDIA := $(value MEDIA)
 export MEDIA
 
-.PHONY: help scan test test-slow test-gpu lint format serve docs bench clean
+.PHONY: help scan test test-slow test-gpu lint format serve docs gallery bench clean
 
 help:
 	@echo 'make scan MEDIA=clip.mp4   scan a picture, video or folder'
@@ -74,6 +74,10 @@ bench: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	@$(BIN)/mkdocs build --strict
+
+# Needs chromium, chromedriver and poppler's pdftoppm.
+gallery: $(VENV)/.dev
+	@$(BIN)/python -m tests.evidence.make_gallery
 
 clean:
 	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/gallery.md: ``python -m tests.evidence.make_gallery`` (needs chromium and poppler).
+"""Makes the pictures of docs/gallery.md: ``make gallery`` (needs chromium, chromedriver and poppler).
 
 Everything shown is made of scikit-image's astronaut (NASA, public domain): a clip of two people, the right one with a blend
 planted on the lower half of the face between the second and the fourth second.
@@ -6,12 +6,17 @@ planted on the lower half of the face between the second and the fourth second.
 
 from __future__ import annotations
 
+import base64
+import io
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -91,18 +96,47 @@ def save(name: str, image: np.ndarray, width: int) -> None:
     Image.fromarray(reduced).save(OUT / name, quality=86)
 
 
-def browser(*words: str) -> None:
-    chromium = shutil.which("chromium") or sys.exit("chromium is not installed")
+@contextmanager
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        sys.exit("chromium and chromedriver are not installed")
     with tempfile.TemporaryDirectory() as profile:
-        flags = " ".join(FLAGS).split()
-        subprocess.run([chromium, *flags, f"--user-data-dir={profile}", *words], check=True, capture_output=True)
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in [*" ".join(FLAGS).split(), f"--user-data-dir={profile}"]:
+            options.add_argument(flag)
+        opened = webdriver.Chrome(options=options, service=Service(driver))
+        try:
+            yield opened
+        finally:
+            opened.quit()
 
 
-def shot(page: Path, name: str, width: int, height: int, *flags: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "shot.png"
-        browser(*flags, f"--window-size={width},{height}", f"--screenshot={picture}", page.as_uri())
-        Image.open(picture).convert("RGB").save(OUT / name, quality=84)
+def shot(opened: Any, page: Path, name: str, width: int, *, dark: bool = False, most: int = 10_000) -> None:
+    """The whole page at ``width`` pixels, or its upper ``most``."""
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    opened.get(page.as_uri())
+    height = min(opened.execute_script("return document.documentElement.scrollHeight"), most)
+    clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+    taken = opened.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+    Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB").save(OUT / name, quality=84)
+
+
+def printed(opened: Any, page: Path, name: str, folder: Path) -> None:
+    """All sides of the page on paper, next to each other."""
+    opened.get(page.as_uri())
+    made = opened.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+    (folder / "page.pdf").write_bytes(base64.b64decode(made["data"]))
+    subprocess.run(["pdftoppm", "-r", "72", "-png", folder / "page.pdf", folder / "side"], check=True)
+    sides = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("side-*.png"))]
+    save(name, np.hstack(sides), sum(side.shape[1] for side in sides))
 
 
 def main() -> None:
@@ -124,19 +158,17 @@ def main() -> None:
         page = Path(folder) / "mail" / "report.html"
         page.parent.mkdir()
         write_page(gather(report, detector, clip, options=options), page)
-        shot(page, "report-light.jpg", 1100, 2350)
         # What the other verdict looks like: the same clip with made-up scores, and named so.
         made_up = Path(folder) / "made-up-scores.mp4"
         shutil.copy(clip, made_up)
         fake = invented(report, str(made_up))
         page_fake = Path(folder) / "mail" / "made-up.html"
         write_page(gather(fake, detector, made_up, options=options), page_fake)
-        shot(page_fake, "report-dark.jpg", 1100, 1250, "--blink-settings=preferredColorScheme=0")
-        shot(page_fake, "report-phone.jpg", 500, 1900)
-        browser("--no-pdf-header-footer", f"--print-to-pdf={folder}/page.pdf", page.as_uri())
-        subprocess.run(["pdftoppm", "-r", "64", "-png", f"{folder}/page.pdf", f"{folder}/side"], check=True)
-        sides = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(Path(folder).glob("side-*.png"))]
-        save("report-print.jpg", np.hstack(sides), sum(side.shape[1] for side in sides))
+        with browser() as opened:
+            shot(opened, page, "report-light.jpg", 1100)
+            shot(opened, page_fake, "report-dark.jpg", 1100, dark=True, most=1250)
+            shot(opened, page_fake, "report-phone.jpg", 390, most=1900)
+            printed(opened, page, "report-print.jpg", Path(folder))
 
 
 if __name__ == "__main__":
