@@ -180,3 +180,13 @@ def test_owners_take_turns(idle: TestClient) -> None:
     assert order[0] == urgent.id
     assert order.index(late.id) <= 2
     assert [i for i in order if i in flood] == flood
+
+
+def test_people_get_problems_as_pages_and_programs_as_documents(idle: TestClient) -> None:
+    browser = {"accept": "text/html,application/xhtml+xml"}
+    for path in (f"/jobs/{'0' * 32}", "/nowhere"):
+        page = idle.get(path, headers=browser)
+        assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert "What helps:" in page.text
+        assert idle.get(path).headers["content-type"] == "application/problem+json"
+    assert idle.get(f"/v1/jobs/{'0' * 32}", headers=browser).headers["content-type"] == "application/problem+json"

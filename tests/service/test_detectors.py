@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from service_under_test import ended, make_settings, submit
 
-from faceproof.errors import OptionError, UnknownDetectorError
+from faceproof.errors import OptionError, SpecError, UnknownDetectorError
 from faceproof.service.app import make_app
 from faceproof.service.detectors import Installed, open_detectors
 
@@ -87,3 +87,13 @@ def test_a_job_of_an_ensemble_and_a_comparison_with_its_member(
         page = client.get(f"/compare/{job['id']}/{other['id']}").text
         assert "pair 1" in page
         assert "bright 1.0" in page
+
+
+def test_a_record_that_goes_wrong_leaves_the_others_as_they_were(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faceproof.service.detectors.READ_AGAIN", 0.0)
+    detectors = Installed()
+    before = [spec.name for spec in detectors.specs()]
+    (home / "models" / "dark" / "spec.toml").write_text("nonsense")
+    assert [spec.name for spec in detectors.specs()] == before
+    with pytest.raises(SpecError):
+        Installed().specs()

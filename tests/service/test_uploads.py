@@ -117,6 +117,7 @@ def test_any_bytes_at_all_are_a_form_or_a_problem(files: LocalFiles, body: list[
         ("C:\\Users\\me\\clip.mp4", "clip.mp4"),
         ("a\r\nb\0c.mp4", "abc.mp4"),
         ("", "unnamed"),
+        ("%22quoted%22 100%.mp4", '"quoted" 100%.mp4'),
         ("é" * 300, "é" * 200),
     ],
 )

@@ -97,6 +97,9 @@ def serve(
             raise OptionError(
                 "there is no API key yet, so nobody could sign in", remedy="Run `faceproof keys create NAME` first."
             )
+    from faceproof.service.detectors import open_detectors
+
+    open_detectors(settings.detector_loader, settings.detector).specs()  # a wrong record is said now, not on every page
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     typer.echo(f"Faceproof: http://{shown}:{settings.port}   data in {settings.data}   Ctrl-C stops", err=True)
     uvicorn.run(

@@ -58,6 +58,7 @@ def make_app(settings: Settings) -> FastAPI:
         site = Site.open(settings)
         app.state.site = site
         app.state.door = Doorkeeper(site)
+        app.state.problem_page = pages.problem_page
         watch = Watch(site)
         app.state.metrics = Metrics(site, watch)
         housekeeping = Housekeeping(site, watch=watch)

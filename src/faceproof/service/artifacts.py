@@ -74,7 +74,8 @@ def read_words(files: Files, job_id: str, report: Report) -> dict[str, Any]:
     size = files.size(name)
     if size is not None:
         made |= json.loads(b"".join(files.chunks(name, 0, size)))
-    return {"meaning": texts.MEANING[report.verdict], "limits": texts.LIMITS, **made}
+    meaning = [line.format(media=texts.MEDIA[report.media.kind]) for line in texts.MEANING[report.verdict]]
+    return {"meaning": meaning, "limits": texts.LIMITS, **made}
 
 
 def _put(files: Files, name: str, data: bytes) -> None:

@@ -8,14 +8,18 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec, installed_specs
 from faceproof.detectors.ensemble import EnsembleSpec, as_detector, list_ensembles
 from faceproof.detectors.spec import DetectorSpec, spec_sha256
-from faceproof.errors import OptionError, UnknownDetectorError
+from faceproof.errors import OptionError, SpecError, UnknownDetectorError
 
 if TYPE_CHECKING:
     from faceproof.detectors.detector import Detector
 
+
+log = structlog.get_logger()
 
 READ_AGAIN = 5.0
 
@@ -66,13 +70,23 @@ class Installed:
 
     def _read(self) -> dict[str, tuple[DetectorSpec, str]]:
         if time.monotonic() - self._read_at > READ_AGAIN:
-            found = {one.spec.name: one.spec for one in installed_specs() if one.has_weights}
-            known = {name: (spec, spec_sha256(spec)) for name, spec in found.items()}
-            for ensemble, members in _ensembles(found):
-                known[ensemble.name] = (as_detector(ensemble, members), _joint_sha256(ensemble, members))
-            self._known = known
+            try:
+                self._known = self._read_anew()
+            except SpecError as error:
+                # Someone is editing a record. What was there before goes on; without a before, nothing can.
+                if not self._known:
+                    raise
+                log.error("a detector's record is wrong", exception=str(error))
             self._read_at = time.monotonic()
         return self._known
+
+    @staticmethod
+    def _read_anew() -> dict[str, tuple[DetectorSpec, str]]:
+        found = {one.spec.name: one.spec for one in installed_specs() if one.has_weights}
+        known = {name: (spec, spec_sha256(spec)) for name, spec in found.items()}
+        for ensemble, members in _ensembles(found):
+            known[ensemble.name] = (as_detector(ensemble, members), _joint_sha256(ensemble, members))
+        return known
 
     def load(self, name: str, *, device: str, threads: int | None) -> Detector:
         from faceproof.detectors.detector import load_detector

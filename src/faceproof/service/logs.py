@@ -19,8 +19,12 @@ ALLOWED = frozenset(
 
 
 def configure(log_format: str) -> None:
-    """Set up logging for this process. ``log_format`` is json or text."""
-    last: Any = structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
+    """Set up logging for this process. ``log_format`` is json, text, or auto: text for people at a terminal."""
+    at_terminal = sys.stderr.isatty()
+    as_text = log_format == "text" or (log_format == "auto" and at_terminal)
+    last: Any = structlog.processors.JSONRenderer()
+    if as_text:
+        last = structlog.dev.ConsoleRenderer(colors=at_terminal)
     chain: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -82,6 +82,15 @@ def _page(request: Request, name: str, caller: Caller | None, values: Mapping[st
     return answer
 
 
+def problem_page(request: Request, problem: Mapping[str, Any]) -> Response:
+    """A problem in words, for whoever came with a browser."""
+    try:
+        caller = door_of(request).identify(request)
+    except Problem:
+        caller = None
+    return _page(request, "problem.html", caller, {"problem": problem}, status=problem["status"])
+
+
 @router.get("/", response_class=HTMLResponse)
 def home(request: Request, site: TheSite) -> Response:
     caller = _caller(request)

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from faceproof.errors import (
     FaceproofError,
@@ -67,8 +68,17 @@ def body(status: int, code: str, message: str, remedy: str, request: Request) ->
 
 def _answer(
     request: Request, status: int, code: str, message: str, remedy: str, headers: dict[str, str] | None = None
-) -> JSONResponse:
+) -> Response:
     content = body(status, code, message, remedy, request)
+    page = getattr(request.app.state, "problem_page", None)
+    if (
+        page is not None
+        and not request.url.path.startswith("/v1/")
+        and "text/html" in request.headers.get("accept", "")
+    ):
+        shown: Response = page(request, content)
+        shown.headers.update(headers or {})
+        return shown
     return JSONResponse(content, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -76,19 +86,19 @@ def answer_problems(app: FastAPI) -> None:
     """Turn every error of the routes into a problem document."""
 
     @app.exception_handler(FaceproofError)
-    def _known(request: Request, error: FaceproofError) -> JSONResponse:
+    def _known(request: Request, error: FaceproofError) -> Response:
         if isinstance(error, Problem):
             return _answer(request, error.status, error.problem_code, error.message, error.remedy, error.headers)
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         return _answer(request, status, error.code, error.message, error.remedy)
 
     @app.exception_handler(RequestValidationError)
-    def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    def _invalid(request: Request, error: RequestValidationError) -> Response:
         parts = [f"{'.'.join(str(step) for step in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
         return _answer(request, 422, "invalid", "; ".join(parts) or "the request is not valid", "See /openapi.json.")
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> JSONResponse:
+    def _http(request: Request, error: HTTPException) -> Response:
         words = {404: "there is nothing at that address", 405: "this address does not take that method"}
         message = words.get(error.status_code, str(error.detail))
         code = {404: "not_found", 405: "method"}.get(error.status_code, "http")
@@ -96,7 +106,7 @@ def answer_problems(app: FastAPI) -> None:
         return _answer(request, error.status_code, code, message, "See /openapi.json.", headers)
 
     @app.exception_handler(OperationalError)
-    def _database(request: Request, error: OperationalError) -> JSONResponse:
+    def _database(request: Request, error: OperationalError) -> Response:
         if is_disk_full(error):
             return _answer(request, 507, "output", "the disk is full", "Free space on the server and try again.")
         return _answer(

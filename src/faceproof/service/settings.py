@@ -97,7 +97,7 @@ class Settings(BaseModel):
     fetch_time: Seconds = 120.0
     drift_reference: str = ""
     alert_webhook: str = ""
-    log_format: Literal["json", "text"] = "json"
+    log_format: Literal["auto", "json", "text"] = "auto"
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Self:

@@ -246,6 +246,7 @@ class _FormWriter:
 
 def tidy_name(given: str) -> str:
     """A file name to show: its last part, printable, at most 200 characters. Never used as a path."""
-    last = given.replace("\\", "/").rpartition("/")[2]
+    # Browsers write a name's quotation marks as %22.
+    last = given.replace("%22", '"').replace("\\", "/").rpartition("/")[2]
     shown = "".join(c for c in last if c.isprintable()).strip()
     return shown[:200] or "unnamed"
