@@ -4,14 +4,13 @@ import subprocess
 import sys
 import textwrap
 
-import numpy as np
 import pytest
 import torch
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, load_recipe, loop, losses, pairs, train
 from faceproof.training.degrade import DegradeOptions
-from faceproof.training.networks import FaceNetwork
+from faceproof.training.networks import FaceNetwork, build_network
 from faceproof.training.shards import FaceStore
 
 TINY = {
@@ -131,30 +130,44 @@ def test_early_stopping_counts_epochs_without_a_better_score(shards, tmp_path, m
     assert checkpoints.load(tmp_path / "best.pt")["metrics"]["held_out_auroc"] == 0.7
 
 
-# A parallel test process once died here, cause not established; test-slow runs it alone.
-@pytest.mark.slow
-def test_ctrl_c_saves_and_resume_goes_on(shards, tmp_path, monkeypatch):
-    import signal
+def test_ctrl_c_saves_and_resume_goes_on(shards, tmp_path):
+    # in a process of its own: a signal meant for one run must never meet the tests' own handlers
+    script = tmp_path / "interrupted.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import signal, sys
+        from faceproof.training import checkpoints, load_recipe, loop, train
 
-    original = loop.Journal.step
+        recipe, data, out = load_recipe("faceproof-small", {TINY!r}), {str(shards)!r}, sys.argv[1]
+        step = loop.Journal.step
 
-    def step(self, number, values):
-        original(self, number, values)
-        if number == 2:
-            signal.raise_signal(signal.SIGINT)
+        def interrupted(self, number, values):
+            step(self, number, values)
+            if number == 2:
+                signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(loop.Journal, "step", step)
-    assert train(tiny(), shards, tmp_path / "a", quiet=True).stopped == "interrupted"
-    monkeypatch.undo()
-    assert checkpoints.load(tmp_path / "a/last.pt")["progress"]["step"] == 2
-    assert train(tiny(), shards, tmp_path / "a", quiet=True, resume=True).stopped == "finished"
-    train(tiny(), shards, tmp_path / "b", quiet=True)
+        loop.Journal.step = interrupted
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        assert train(recipe, data, out + "/a", quiet=True).stopped == "interrupted"
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+        loop.Journal.step = step
+        assert checkpoints.load(loop.Path(out) / "a/last.pt")["progress"]["step"] == 2
+        assert train(recipe, data, out + "/a", quiet=True, resume=True).stopped == "finished"
+        train(recipe, data, out + "/b", quiet=True)
+        """)
+    )
+    done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, timeout=290)
+    assert done.returncode == 0, done.stderr
     assert same(weights(tmp_path / "a/last.pt"), weights(tmp_path / "b/last.pt"))
 
 
 def test_two_processes_learn_what_one_with_twice_the_share_learns(shards, tmp_path):
-    # BatchNorm sees half a batch in each process, so it is frozen: then the gradients' mean is the whole batch's
-    changes = TINY | {"network.freeze_batchnorm": True, "network.dropout": 0.0, "run.epochs": 1, "run.batch": 8}
+    # BatchNorm sees half a batch in each process, so it is frozen: then the gradients' mean is the whole batch's, but for
+    # the order of its sums. SGD passes that on as it is; Adam divides by the gradient's size and steps as far for rounding.
+    changes = TINY | {
+        "network.freeze_batchnorm": True, "network.dropout": 0.0, "run.epochs": 1, "run.batch": 8,
+        "optimiser.kind": "sgd", "optimiser.lr": 0.05,
+    }  # fmt: skip
     script = tmp_path / "ddp.py"
     script.write_text(
         textwrap.dedent(f"""
@@ -183,6 +196,12 @@ def test_two_processes_learn_what_one_with_twice_the_share_learns(shards, tmp_pa
     )
     one, two = (checkpoints.load(tmp_path / name / "last.pt") for name in ("one", "two"))
     assert one["progress"]["step"] == two["progress"]["step"] == 3
-    for key, value in one["network"].items():
-        np.testing.assert_allclose(value.float().numpy(), two["network"][key].float().numpy(), atol=1e-3, err_msg=key)
+    torch.manual_seed(load_recipe("faceproof-small", changes).run.seed)
+    start = build_network(load_recipe("faceproof-small", changes)).state_dict()
+    learnt, apart = (
+        sum(float(((x[key] - y[key]).float() ** 2).sum()) ** 0.5 for key in start if x[key].is_floating_point())
+        for x, y in ((one["network"], start), (one["network"], two["network"]))
+    )
+    assert learnt > 0.01
+    assert apart < 1e-4 * learnt
     assert one["metrics"]["held_out_auroc"] == pytest.approx(two["metrics"]["held_out_auroc"], abs=0.02)

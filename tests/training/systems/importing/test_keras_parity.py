@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ keras = pytest.importorskip("keras")
 
 from faceproof.detectors import catalog  # noqa: E402
 from faceproof.detectors.detector import load_detector  # noqa: E402
-from faceproof.detectors.spec import Input  # noqa: E402
 from faceproof.errors import WeightsError  # noqa: E402
 from faceproof.faces.crops import batch  # noqa: E402
 from faceproof.training.convert.onnx import random_crops  # noqa: E402
@@ -31,7 +31,11 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _randomise(model: Any, side: int = SIDE) -> None:
-    """Random weights; every batch norm takes its statistics from a few pictures, so that signals do not die."""
+    """Random weights as :func:`faceproof.training.systems.stand_in.stand_in_weights` gives them, in Keras.
+
+    The same every time, and prepared without dropout, whose random state is the process's. Under other weights of this
+    kind the same network in fp32 and fp64 differs by .4 in its logits, so that two correct engines may too.
+    """
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers(include_self=False):
         values = []
@@ -46,20 +50,33 @@ def _randomise(model: Any, side: int = SIDE) -> None:
                 values.append(rng.normal(0, fan_in**-0.5, shape))
             elif name == "count":
                 values.append(np.zeros(shape))
+            elif name == "beta":
+                values.append(rng.uniform(0.5, 1.5, shape))  # where Swish is almost straight
             else:
                 values.append(rng.uniform(-0.2, 0.2, shape))
         if values:
             layer.set_weights(values)
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    before = [(layer.trainable, layer.momentum) for layer in norms]
     for layer in norms:
-        layer.trainable, layer.momentum = True, 0.0
-    crops = batch(random_crops(8, seed=9), Input(size=side, scale=1.0, mean=(0, 0, 0), std=(1, 1, 1)))
-    model(crops.transpose(0, 2, 3, 1), training=True)
-    for layer, (trainable, momentum) in zip(norms, before, strict=True):
-        layer.trainable, layer.momentum = trainable, momentum
-        variance = np.asarray(keras.ops.convert_to_numpy(layer.moving_variance))
-        layer.moving_variance.assign(np.maximum(variance, variance.mean() / 2))
+        layer.call = _settling(layer)
+    recipe = catalog.find_spec("efficientnet-b4-keras").spec.input.model_copy(update={"size": side})
+    crops = batch(random_crops(8, seed=9), recipe)
+    model(crops.transpose(0, 2, 3, 1), training=False)  # neither dropout nor its random state
+    for layer in norms:
+        del layer.call
+
+
+def _settling(layer: Any) -> Callable[..., Any]:
+    """``layer.call`` that first takes its statistics from what it is given."""
+    original = layer.call
+
+    def call(x: Any, **options: Any) -> Any:
+        mean, variance = keras.ops.moments(x, axes=list(range(len(x.shape) - 1)))
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(keras.ops.maximum(variance, keras.ops.mean(variance) / 2))
+        return original(x, **options)
+
+    return call
 
 
 def _model(*, nested: bool, imagenet: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -106,16 +123,15 @@ def test_keras_and_its_import_agree(
     assert values.max() > 200, "Keras normalises inside: the input stays 0-255"
     real = keras.ops.convert_to_numpy(model(values.transpose(0, 2, 3, 1), training=False))[:, 0]
     with torch.no_grad():
-        logit, _ = network(torch.from_numpy(values))
+        logit, heat = network(torch.from_numpy(values))
     mine = torch.sigmoid(logit).numpy()
-    assert real.std() > 1e-3, "the comparison needs answers that differ"
+    assert real.std() > 0.05, "the comparison needs answers that differ"
     np.testing.assert_allclose(mine, real, atol=1e-4)
+    # The output says real, the heatmap shows fake.
+    torch.testing.assert_close(torch.logit(heat).mean((1, 2)), -logit, atol=1e-3, rtol=1e-3)
 
 
-# Passes alone and failed in two full runs (logits .35 apart), cause not established; test-slow runs it alone.
-@pytest.mark.slow
 def test_an_imported_keras_model_scores_fake_low(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Scaled inputs as Keras gives its own weights: without them a random network amplifies rounding without bound.
     model = _model(nested=False, imagenet=True, tmp_path=tmp_path, monkeypatch=monkeypatch)
     model.save(tmp_path / "final_model.keras")
     import_checkpoint(tmp_path / "final_model.keras", as_detector="efficientnet-b4-keras", settings=SMALL, crops=8)
