@@ -21,6 +21,8 @@ from faceproof.media.containers import opened, packets, video_stream
 from faceproof.media.files import open_regular
 
 _LONGEST = 300
+# Starting later than this into a track (seconds) is more than any decoder's delay.
+_DELAY = 0.5
 _MOST = 60
 _XMP_PACKET = re.compile(rb"<x:xmpmeta.{0,200000}?</x:xmpmeta>", re.DOTALL)
 _XMP_VALUES = re.compile(
@@ -172,14 +174,27 @@ def edit_lists(file: BinaryIO) -> list[int]:
     for start, end in _boxes(file, 0, size, b"moov"):
         for track_start, track_end in _boxes(file, start, end, b"trak"):
             counts.append(0)
+            clock = _ticks_a_second(file, track_start, track_end)
             for edits_start, edits_end in _boxes(file, track_start, track_end, b"edts"):
                 for at, until in _boxes(file, edits_start, edits_end, b"elst"):
                     file.seek(at)
-                    counts[-1] = _telling_edits(file.read(min(until - at, 8 + 20 * 1000)))
+                    counts[-1] = _telling_edits(file.read(min(until - at, 8 + 20 * 1000)), clock)
     return counts
 
 
-def _telling_edits(box: bytes) -> int:
+def _ticks_a_second(file: BinaryIO, start: int, end: int) -> int:
+    """The unit of a track's own times; 90,000 a second where it does not say."""
+    for media_start, media_end in _boxes(file, start, end, b"mdia"):
+        for at, until in _boxes(file, media_start, media_end, b"mdhd"):
+            file.seek(at)
+            box = file.read(min(until - at, 32))
+            place = 20 if box[:1] == b"\x01" else 12
+            if len(box) >= place + 4:
+                return int.from_bytes(box[place : place + 4], "big") or 90_000
+    return 90_000
+
+
+def _telling_edits(box: bytes, clock: int) -> int:
     if len(box) < 8:
         return 0
     long = box[0] == 1
@@ -188,7 +203,7 @@ def _telling_edits(box: bytes) -> int:
     edits = [struct.unpack(form, box[8 + i * width : 8 + (i + 1) * width]) for i in range(count)]
     played = [edit for edit in edits if edit[1] >= 0]
     # One edit that starts within the first frames only hides decoder delay (B-frames, AAC priming).
-    starts_late = sum(1 for edit in played if edit[1] > 10_000)
+    starts_late = sum(1 for edit in played if edit[1] > _DELAY * clock)
     return max(len(played) - 1, 0) + (starts_late if len(played) == 1 else 0)
 
 
