@@ -82,24 +82,25 @@ def serve(
     from faceproof.service.app import make_app
     from faceproof.service.settings import is_loopback
     from faceproof.service.site import Site
+    from faceproof.service.watch import Watch
 
     logs.configure(settings.log_format)
-    if not is_loopback(settings.host):
-        if settings.auth == "off":
-            raise OptionError(
-                "a server that other machines reach cannot be without keys",
-                remedy="Unset FACEPROOF_AUTH, or listen on 127.0.0.1 behind a proxy that asks who is calling.",
-            )
-        site = Site.open(settings)
-        known = keys.everyone(site.store)
-        site.close()
-        if not any(key.revoked_at is None for key in known):
-            raise OptionError(
-                "there is no API key yet, so nobody could sign in", remedy="Run `faceproof keys create NAME` first."
-            )
-    from faceproof.service.detectors import open_detectors
-
-    open_detectors(settings.detector_loader, settings.detector).specs()  # a wrong record is said now, not on every page
+    if not is_loopback(settings.host) and settings.auth == "off":
+        raise OptionError(
+            "a server that other machines reach cannot be without keys",
+            remedy="Unset FACEPROOF_AUTH, or listen on 127.0.0.1 behind a proxy that asks who is calling.",
+        )
+    # What is wrong is said now, in one line, and not by every page.
+    site = Site.open(settings)
+    Watch(site)
+    if site.detectors.specs():
+        site.detectors.fingerprint(site.detectors.default)
+    known = keys.everyone(site.store)
+    site.close()
+    if not is_loopback(settings.host) and not any(key.revoked_at is None for key in known):
+        raise OptionError(
+            "there is no API key yet, so nobody could sign in", remedy="Run `faceproof keys create NAME` first."
+        )
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     typer.echo(f"Faceproof: http://{shown}:{settings.port}   data in {settings.data}   Ctrl-C stops", err=True)
     uvicorn.run(
