@@ -174,7 +174,7 @@ def _self_made(
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with progress() as announce:
+        with progress(kept=False) as announce:
             tell = announce(f"{detector} on {total} genuine clips and their forged twins")
             for number, pair in enumerate(held_out_footage(store, chosen, options), 1):
                 people += watch(loaded, chain(pair))
@@ -197,7 +197,7 @@ def _from_media(data: Path, layout: str, split: str | None, run: object) -> tupl
     listed = open_manifest(data, layout).only(split=split)
     if not len(listed):
         raise OptionError(f"no file of {data} is left to calibrate on", remedy="Check --split and --layout.")
-    with progress() as announce:
+    with progress(kept=run.cache is not None) as announce:
         people, problems = scan_people(listed, run, announce=announce)
     for problem in problems.problems:
         say(problem.sentence)

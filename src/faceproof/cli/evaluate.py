@@ -141,7 +141,7 @@ def evaluate(
             robustness_files=robustness_files,
             deepfakebench=protocol is not None,
         )
-        with progress() as announce:
+        with progress(kept=run.cache is not None) as announce:
             found, judged = evaluate_detector(listed, run, settings=settings, data=name_of(data), announce=announce)
     written = write_results(output, found, judged, command=command_line()) if output is not None else []
     if json_out:
@@ -191,7 +191,7 @@ def compare(
             sides.append(read_contender(side))
             continue
         run = detector_run(str(side), "auto", jobs, threads, cache, no_cache)
-        with progress() as announce:
+        with progress(kept=run.cache is not None) as announce:
             listed = open_manifest(data, layout)
             one, judged = evaluate_detector(
                 listed, run, settings=Settings(resamples=0, seed=seed), data=name_of(data), announce=announce
@@ -312,7 +312,7 @@ def accuracy(
         deepfakebench=protocol,
     )
     settings = Settings(resamples=bootstraps, seed=seed, max_false_alarms=max_false_alarms)
-    with progress() as announce:
+    with progress(kept=run.cache is not None) as announce:
         measured = page.measure(
             listed,
             names,

@@ -161,19 +161,27 @@ def finish(findings: list[Finding], *, problems: int, strict: bool) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Announce]:
-    """A bar per stage on a terminal, a line per stage in a pipe."""
+def progress(*, kept: bool = True) -> Iterator[Announce]:
+    """A bar per stage on a terminal, a line per stage in a pipe. ``kept`` says whether Ctrl-C loses nothing."""
     from faceproof.cli.terminal import error_console, one_line
 
     console = error_console()
-    if not console.is_terminal:
+    try:
+        if console.is_terminal:
+            with _bars(console) as announce:
+                yield announce
+        else:
+            yield lambda stage: console.print(one_line(stage))
+    except KeyboardInterrupt:
+        say("Stopped. What is finished is kept: the same command goes on from here." if kept else "Stopped.")
+        raise
 
-        def tell(stage: str) -> None:
-            console.print(one_line(stage))
 
-        yield tell
-        return
+@contextmanager
+def _bars(console: Any) -> Iterator[Announce]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from faceproof.cli.terminal import one_line
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:

@@ -213,7 +213,8 @@ def _run(
     if detector is not None or jobs == 1:
         loaded = detector or options.load()
         for path, cells in work:
-            yield path, sweep_file(path, cells, loaded, options)
+            for cell, outcome in sweep_file(path, cells, loaded, options):
+                yield path, {cell: outcome}
         return
     shared = replace(options, threads=options.threads or max(1, usable_cores() // jobs))
     context = get_context("spawn")
@@ -244,24 +245,26 @@ def _start(options: ScanOptions) -> None:
 
 def _work(path: str, cells: list[Cell]) -> dict[Cell, Outcome]:
     assert _worker is not None
-    return sweep_file(Path(path), cells, *_worker)
+    return dict(sweep_file(Path(path), cells, *_worker))
 
 
-def sweep_file(path: Path, cells: Sequence[Cell], detector: Detector, options: ScanOptions) -> dict[Cell, Outcome]:
+def sweep_file(
+    path: Path, cells: Sequence[Cell], detector: Detector, options: ScanOptions
+) -> Iterator[tuple[Cell, Outcome]]:
     """One file in every cell: decoded once, degraded, written where nobody else looks, scanned and forgotten."""
     try:
         frames, still = read_run(path)
     except MediaError as error:
-        return {cell: failed_input(path, error) for cell in cells}
-    outcomes: dict[Cell, Outcome] = {}
+        yield from ((cell, failed_input(path, error)) for cell in cells)
+        return
     with tempfile.TemporaryDirectory(prefix="faceproof-") as folder:
         for number, cell in enumerate(cells):
             data, suffix = degrade(frames, cell, still=still)
             place = Path(folder) / f"{number}{suffix}"
             place.write_bytes(data)
-            outcomes[cell] = scan_one(place, detector, options)
+            outcome = scan_one(place, detector, options)
             place.unlink()
-    return outcomes
+            yield cell, outcome
 
 
 def read_run(path: Path) -> tuple[Frames, bool]:
