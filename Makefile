@@ -15,6 +15,7 @@ help:
 	@echo 'make serve                 the web page on http://127.0.0.1:8000'
 	@echo 'make test                  install everything the tests need and run them'
 	@echo 'make lint                  ruff, mypy, import-linter'
+	@echo 'make bench-smoke           whether speed is still of its order, by ratios'
 
 $(VENV)/.made:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Faceproof needs Python 3.11 or newer; set PYTHON=/path/to/python3'; exit 1; }
@@ -69,8 +70,15 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# Writes docs/speed.md: about an hour on an idle machine, 8 minutes with QUICK=1. VIDEO=clip.mp4 measures on that 1080p clip.
 bench: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.scale $(if $(QUICK),--quick)
+	@$(BIN)/python -m benchmarks.sampling --made 8 $(if $(QUICK),--clips 6 --every 5) $(SAMPLES)
+	@$(BIN)/python -m benchmarks.speed $(if $(QUICK),--quick,--int8) $(if $(VIDEO),--video "$(VIDEO)")
 	@$(BIN)/python -m benchmarks
+
+bench-smoke: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.smoke
 
 docs: $(VENV)/.dev
 	@$(BIN)/mkdocs build --strict

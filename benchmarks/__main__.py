@@ -1,4 +1,4 @@
-"""`make bench`: which measurements there are, and how each is started."""
+"""Which measurements there are, and how each is started."""
 
 from __future__ import annotations
 

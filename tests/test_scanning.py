@@ -1,5 +1,6 @@
 """The main job, end to end on made media, with a detector that calls bright faces fake."""
 
+import contextlib
 import itertools
 import threading
 import time
@@ -152,6 +153,19 @@ def test_fast_mode_follows_everybody_that_thorough_mode_finds(toy: Detector, cli
     assert [len(f.faces) for f in fast.frame_predictions] == [len(f.faces) for f in thorough.frame_predictions]
     assert [t.id for t in fast.tracks] == [t.id for t in thorough.tracks] == [1, 2]
     assert fast.verdict is thorough.verdict
+
+
+@pytest.mark.parametrize("name", ["truncated", "garbage", "no_index", "noise", "header_only"])
+def test_bad_media_costs_no_more_than_good(toy: Detector, clip_mp4: Path, damaged: dict[str, Path], name: str) -> None:
+    def cost(path: Path) -> float:
+        began = time.process_time()
+        with contextlib.suppress(MediaError):
+            faceproof.scan(path, detector=toy, frames="all", faces="fast", threads=1)
+        return time.process_time() - began
+
+    cost(clip_mp4)
+    good = min(cost(clip_mp4) for _ in range(2))
+    assert min(cost(damaged[name]) for _ in range(2)) <= 2 * good + 0.2
 
 
 def threads_of_a_scan() -> list[str]:

@@ -84,8 +84,8 @@ def scan(
     frames: ``auto`` (as the detector's spec says; for the default one 32 evenly spaced and a second look),
         a count (``"32"``), ``every:K`` or ``all``.
     on_event: called with every :class:`ProgressEvent`, in this thread.
-    faces: ``thorough`` finds what the reference cascade finds in every frame. ``fast`` searches a smaller frame, follows faces
-        through neighbouring frames, and scores a face that holds still once, which the report tells; it may miss small ones.
+    faces: ``thorough`` finds what the reference cascade finds in every frame. ``fast`` searches a smaller frame, follows
+        faces through neighbouring frames, and scores one that holds still once, as the report tells; it may miss small ones.
     limits: caps on pixels, duration and bytes.
     threads: most cores to use, decoding included; all by default.
 

@@ -59,7 +59,8 @@ def scan(
         bool, typer.Option("--fail-on-fake", help="Exit with 3 when any file shows signs of manipulation.")
     ] = False,
     faces: Annotated[
-        str, typer.Option(help="thorough, or fast: follows faces between searches at half size; may miss small ones.", show_default=True)
+        str,
+        typer.Option(help="thorough, or fast: follows faces between searches; may miss small ones.", show_default=True),
     ] = "thorough",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...", show_default=True)] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", show_default=True)] = "auto",
