@@ -29,7 +29,9 @@ def test_equal_faces_keep_their_score(name: str, p: float, count: int) -> None:
     assert aggregate(table, Method(method=name)) == pytest.approx(p, abs=2e-7)
 
 
-@pytest.mark.parametrize("name", ["mean", "max", "median", "logit_mean", "trimmed_mean", "topk", "quantile"])
+@pytest.mark.parametrize(
+    "name", ["mean", "max", "median", "logit_mean", "trimmed_mean", "topk", "quantile", "frame_max"]
+)
 @given(rows=rows, place=st.integers(0, 59), more=st.floats(0, 1))
 def test_a_more_suspicious_face_never_lowers_a_plain_score(name: str, rows: list, place: int, more: float) -> None:
     place %= len(rows)
@@ -40,7 +42,7 @@ def test_a_more_suspicious_face_never_lowers_a_plain_score(name: str, rows: list
 
 
 @pytest.mark.parametrize(
-    "name", ["mean", "max", "median", "logit_mean", "trimmed_mean", "topk", "quantile", "confident"]
+    "name", ["mean", "max", "median", "logit_mean", "trimmed_mean", "topk", "quantile", "confident", "frame_max"]
 )
 @given(rows=rows, seed=st.integers(0, 1000))
 def test_order_does_not_matter_to_rules_that_do_not_name_it(name: str, rows: list, seed: int) -> None:
@@ -85,6 +87,11 @@ def test_early_exit_by_face_is_the_documents_rule() -> None:
     rule = Method(method="early_exit", threshold=0.65, by="face")
     assert aggregate(FaceTable.of([(0, 1, 0.1), (1, 1, 0.72), (2, 1, 0.99)]), rule) == pytest.approx(0.72)
     assert aggregate(FaceTable.of([(0, 1, 0.1), (1, 1, 0.5)]), rule) == pytest.approx(0.3)
+
+
+def test_frame_max_is_the_mean_of_each_frames_highest_face() -> None:
+    table = FaceTable.of([(0, 1, 0.2), (0, 2, 0.8), (5, 1, 0.4), (9, 2, 0.1), (9, 1, 0.3)])
+    assert aggregate(table, Method(method="frame_max")) == pytest.approx((0.8 + 0.4 + 0.3) / 3)
 
 
 def test_trimmed_mean_topk_and_quantile_by_hand() -> None:

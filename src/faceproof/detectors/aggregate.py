@@ -130,6 +130,11 @@ def early_exit(table: FaceTable, threshold: float = 0.55, by: str = "track") -> 
     return float(above[0] if len(above) else scores.mean())
 
 
+def frame_max(table: FaceTable) -> float:
+    """Mean over frames of each frame's highest face, as Self-Blended Images' video score (Shiohara and Yamasaki, 2022)."""
+    return float(np.mean([table.p[table.frame == frame].max() for frame in np.unique(table.frame)]))
+
+
 METHODS: dict[str, Callable[..., float]] = {
     "mean": mean,
     "max": maximum,
@@ -140,6 +145,7 @@ METHODS: dict[str, Callable[..., float]] = {
     "quantile": quantile,
     "confident": confident,
     "early_exit": early_exit,
+    "frame_max": frame_max,
 }
 
 

@@ -205,7 +205,8 @@ class Ensemble(Detector):
         self.voices = tuple(voices)
         self.absent = dict(absent or {})
         if len(self.voices) < spec.min_members or not self.voices:
-            missing = "; ".join(f"{name}: {why}" for name, why in self.absent.items())
+            reasons = dict.fromkeys(self.absent.values())
+            missing = "; ".join(f"{', '.join(n for n, w in self.absent.items() if w == why)}: {why}" for why in reasons)
             raise WeightsError(
                 f"only {len(self.voices)} of the members of {spec.name} can score ({missing or 'none was given'})",
                 remedy="Install their weights, or lower min_members.",

@@ -82,11 +82,14 @@ def wanted(
     unchecked = [one for one in found if not one.sha256]
     if unchecked:
         first = unchecked[0]
-        option = f"--sha256 {first.name}=HEX for each" if joint is not None else "--sha256"
+        what, option, rename = first.url, "--sha256", ""
+        if joint is not None:
+            what = ", ".join(one.name for one in unchecked)
+            option, rename = f"--sha256 {first.name}=HEX, once for each", f" --name {first.name}"
         raise WeightsError(
-            f"the authors of {name} state no checksum for {', '.join(one.url for one in unchecked)}",
+            f"the authors of {name} state no checksum for {what}",
             remedy=f"Give one you trust with {option}, or download it yourself and use "
-            f"`faceproof import FILE --as {first.import_as}`.",
+            f"`faceproof import FILE --as {first.import_as}{rename}`.",
         )
     return found, ready
 
