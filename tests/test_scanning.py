@@ -155,8 +155,7 @@ def test_fast_mode_follows_everybody_that_thorough_mode_finds(toy: Detector, cli
     assert fast.verdict is thorough.verdict
 
 
-@pytest.mark.parametrize("name", ["truncated", "garbage", "no_index", "noise", "header_only"])
-def test_bad_media_costs_no_more_than_good(toy: Detector, clip_mp4: Path, damaged: dict[str, Path], name: str) -> None:
+def test_bad_media_costs_no_more_than_good(toy: Detector, clip_mp4: Path, damaged: dict[str, Path]) -> None:
     def cost(path: Path) -> float:
         began = time.process_time()
         with contextlib.suppress(MediaError):
@@ -165,7 +164,8 @@ def test_bad_media_costs_no_more_than_good(toy: Detector, clip_mp4: Path, damage
 
     cost(clip_mp4)
     good = min(cost(clip_mp4) for _ in range(2))
-    assert min(cost(damaged[name]) for _ in range(2)) <= 2 * good + 0.2
+    for name in ("truncated", "garbage", "no_index", "noise", "header_only"):
+        assert cost(damaged[name]) <= 2 * good + 0.2, name
 
 
 def threads_of_a_scan() -> list[str]:

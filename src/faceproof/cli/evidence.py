@@ -66,6 +66,8 @@ def keep(
     ``judged`` pairs every scanned path with its report. One file's evidence goes into ``folder`` itself, that of several
     into a folder each below it. Raises :class:`faceproof.errors.OptionError` for a page of several files.
     """
+    if (page is None and folder is None) or not judged:
+        return []  # before anything is imported: most scans end here
     from faceproof.errors import OptionError
     from faceproof.evidence.custody import folder_for, write_evidence
     from faceproof.evidence.gathering import gather
@@ -73,8 +75,6 @@ def keep(
 
     if page is not None and len(judged) > 1:
         raise OptionError("--report writes one file's page", remedy="Use --evidence DIR for several files.")
-    if (page is None and folder is None) or not judged:
-        return []
     detector = detector or options.load()
     written: list[Path] = []
     for path, report in judged:
