@@ -330,6 +330,48 @@ def test_accuracy_page(run: Run, toy: ScanOptions, lit_set: Manifest, tmp_path: 
     assert str(lit_set.root) not in text
 
 
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("accuracy", "DATA", "-o", "PAGE", "-d", "toy", "-d", "tpy"), "tpy"),
+        (("accuracy", "DATA", "-o", "PAGE", "-d", "toy", "--robustness", "jpeg,fog"), "unknown degradation fog"),
+        (("accuracy", "DATA", "-o", "manifest.csv/page.md", "-d", "toy"), "cannot make manifest.csv"),
+        (("evaluate", "DATA", "-d", "toy", "--robustness", "fog"), "unknown degradation fog"),
+        (("evaluate", "DATA", "-d", "toy", "-o", "manifest.csv"), "cannot make manifest.csv"),
+        (("compare", "toy", "toy", "--data", "DATA", "-o", "manifest.csv"), "cannot make manifest.csv"),
+        (("calibrate", "toy", "--data", "DATA", "-o", "manifest.csv/x.toml"), "cannot make manifest.csv"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_the_first_scan(
+    run: Run, toy: ScanOptions, lit_set: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    args: tuple[str, ...], words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("faceproof.evaluation.harness.scan_many", lambda *_, **__: pytest.fail("scanned"))
+    write_manifest(lit_set, tmp_path / "manifest.csv")
+    code, _, err = run(
+        *(str(tmp_path / {"DATA": "manifest.csv", "PAGE": "page.md"}[a]) if a.isupper() else a for a in args)
+    )
+    assert code in (1, 2)
+    assert words in " ".join(err.split())
+
+
+def test_after_ctrl_c_it_says_what_is_kept(
+    run: Run, toy: ScanOptions, lit_set: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(lit_set, tmp_path / "manifest.csv")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("faceproof.evaluation.harness.scan_many", stop)
+    for options, words in (((), "the same command goes on"), (("--no-cache",), "Stopped.")):
+        code, _, err = run("evaluate", tmp_path / "manifest.csv", "-d", "toy", *options)
+        assert code == 130
+        assert words in " ".join(err.split())
+        assert ("goes on" in err) == (not options)
+
+
 def test_scores_are_pooled_per_file(run: Run, tmp_path: Path) -> None:
     label = np.arange(40) % 2
     rows = [[f"{clip}.mp4", label[clip], frame, 0.4 + 0.2 * label[clip]] for clip in range(40) for frame in range(3)]

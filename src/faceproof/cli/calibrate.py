@@ -18,6 +18,7 @@ from faceproof.cli.measuring import (
     Split,
     Threads,
     check_rates,
+    check_writable,
     command_line,
     detector_run,
     name_of,
@@ -115,6 +116,8 @@ def calibrate(
             raise OptionError("--write needs a DETECTOR", remedy="Name one with --self-made or --data.")
         _from_scores(Path(what), method, spec, output, split, max_false_alarms, max_misses, name)
         return
+    if output is not None:
+        check_writable(output.parent)
     source = spec or _own_spec(what)
     text = _read(source)
     rates = Rates(max_false_alarms or _FALSE_ALARMS, max_misses or _MISSES, max_frame_alarms)

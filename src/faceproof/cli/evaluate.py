@@ -26,6 +26,7 @@ from faceproof.cli.measuring import (
     Split,
     Threads,
     check_rates,
+    check_writable,
     command_line,
     degradations,
     detector_run,
@@ -111,6 +112,9 @@ def evaluate(
         one_of("--protocol", protocol, ("deepfakebench",))
     check_rates("--max-false-alarms", max_false_alarms)
     check_rates("--prior", *(prior or ()))
+    if output is not None:
+        check_writable(output)
+    swept = degradations(robustness)
     settings = Settings(
         threshold=0.5 if threshold is None else threshold,
         threshold_source=Settings.threshold_source if threshold is None else threshold_from,
@@ -137,7 +141,7 @@ def evaluate(
             raise OptionError(f"no file of {data} is left to evaluate", remedy="Check --split and --layout.")
         run = replace(
             detector_run(detector, frames, jobs, threads, cache, no_cache),
-            robustness=degradations(robustness),
+            robustness=swept,
             robustness_files=robustness_files,
             deepfakebench=protocol is not None,
         )
@@ -185,6 +189,8 @@ def compare(
     from faceproof.evaluation.significance import compare as compare_scores
     from faceproof.result_files import write_whole
 
+    if output is not None:
+        check_writable(output)
     sides = []
     for side in (a, b):
         if data is None:
@@ -304,7 +310,9 @@ def accuracy(
     from faceproof.evaluation.runs import open_manifest
 
     check_rates("--max-false-alarms", max_false_alarms)
+    swept = {"image": degradations(robustness), "video": degradations(video_robustness)}
     listed = open_manifest(data)
+    check_writable(output.parent)
     names = detector or page.detectors_with_weights()
     run = replace(
         detector_run(None, frames, jobs, threads, cache, no_cache),
@@ -319,7 +327,7 @@ def accuracy(
             run,
             settings=settings,
             data=name_of(data),
-            robustness={"image": degradations(robustness), "video": degradations(video_robustness)},
+            robustness=swept,
             announce=announce,
         )
     page.write_accuracy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -77,8 +78,25 @@ def check_rates(option: str, *rates: float | None) -> None:
 
 
 def degradations(text: str) -> tuple[str, ...]:
-    """The names in a comma-separated list; none of them for "none"."""
-    return tuple(name for name in text.split(",") if name and name != "none")
+    """The names in a comma-separated list; none of them for "none". Raises :class:`OptionError` for an unknown one."""
+    from faceproof.evaluation.robustness import cells_of
+
+    names = tuple(name.strip() for name in text.split(",") if name.strip() not in ("", "none"))
+    cells_of([name for name in names if name != "all"])
+    return names
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder that results will go to, before the work of making them.
+
+    Raises :class:`faceproof.errors.OutputError`.
+    """
+    from faceproof.errors import OutputError
+    from faceproof.evaluation.runs import make_folder
+
+    make_folder(folder)
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write into {folder}", remedy="Choose a folder you may write to.")
 
 
 def cache_folder(chosen: Path | None, none: bool) -> Path | None:

@@ -56,6 +56,9 @@ def measure(
     """
     if not names:
         raise WeightsError("no detector here has weights", remedy="`faceproof detectors list` shows what is missing.")
+    for name in names:
+        # A misspelt one must not be found out after the others were measured.
+        record_of(name)
     found = []
     for name in names:
         for kind, word in KINDS.items():
