@@ -128,6 +128,22 @@ def test_the_timeline_moves_the_video_by_keyboard_and_mouse(browser: Any, page: 
     assert browser.find_elements(By.CSS_SELECTOR, ".timeline table tbody tr")
 
 
+def test_what_someone_knows_is_said_changed_and_taken_back(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_clip(8), "known.mp4")
+    right, wrong = (find(browser, f"#feedback [data-truth={truth}]") for truth in ("fake", "real"))
+    assert right.text == "The verdict is right: it is manipulated"
+    wrong.send_keys(Keys.ENTER)
+    wait_for(lambda: find(browser, "#feedback-said").text == "You said: genuine.")
+    browser.refresh()
+    assert find(browser, "#feedback-said").text == "You said: genuine."
+    find(browser, "#feedback [data-truth=fake]").click()
+    wait_for(lambda: find(browser, "#feedback-said").text == "You said: manipulated.")
+    assert find(browser, "#feedback [data-truth=real]").get_attribute("aria-pressed") == "false"
+    find(browser, "#feedback-back").click()
+    wait_for(lambda: find(browser, "#feedback-said").text == "Taken back.")
+    assert not find(browser, "#feedback-back").is_displayed()
+
+
 def test_everything_is_reached_by_tab(browser: Any, page: Site, tmp_path: Path) -> None:
     result_of(browser, page, tmp_path, make_clip(3), "tab.mp4")
     body, seen = find(browser, "body"), []

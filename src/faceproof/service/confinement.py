@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 from types import FrameType
 
 from faceproof.errors import FaceproofError
 from faceproof.service.settings import Settings
+
+NICENESS = 10
 
 
 class TimeUsedUpError(FaceproofError):
@@ -19,7 +22,11 @@ class TimeUsedUpError(FaceproofError):
 
 def confine(settings: Settings) -> None:
     """Bound this process for good. Call once, at the start of a worker process."""
-    _lower(resource.RLIMIT_AS, settings.memory)
+    # Whoever waits for an answer comes before whoever waits for a scan.
+    os.nice(NICENESS)
+    # A driver of an accelerator reserves far more addresses than the machine has memory; there, what is written counts.
+    on_cpu = settings.device in ("auto", "cpu")
+    _lower(resource.RLIMIT_AS if on_cpu else resource.RLIMIT_DATA, settings.memory)
     _lower(resource.RLIMIT_FSIZE, settings.file_size)
     _lower(resource.RLIMIT_NOFILE, settings.open_files)
     _lower(resource.RLIMIT_CORE, 0)

@@ -44,8 +44,6 @@ def work(name: str, parent: int) -> None:
     settings = Settings.read()
     logs.configure(settings.log_format)
     confine(settings)
-    # Whoever waits for an answer comes before whoever waits for a scan.
-    os.nice(5)
     stop = threading.Event()
 
     def told(_signal: int, _frame: FrameType | None) -> None:
