@@ -9,6 +9,7 @@ import pytest
 
 from faceproof.batch import ScanOptions
 from faceproof.detectors.detector import Detector
+from faceproof.detectors.spec import Fitted
 from faceproof.errors import EvaluationError
 from faceproof.evaluation.comparison import comparison_document
 from faceproof.evaluation.document import (
@@ -24,7 +25,7 @@ from faceproof.evaluation.document import (
 )
 from faceproof.evaluation.evaluation import Evaluation, Settings, evaluate
 from faceproof.evaluation.harness import judge, tabulate
-from faceproof.evaluation.limits import failures
+from faceproof.evaluation.limits import failures, promises
 from faceproof.evaluation.manifest import Manifest
 from faceproof.evaluation.promises import check_band
 from faceproof.evaluation.protocols import clip_name, deepfakebench
@@ -145,6 +146,27 @@ def test_band_is_fitted_on_the_calibration_split_only() -> None:
     halves = check_band(gaussian_table(0, 800, apart=2), 0.05)
     assert halves is not None
     assert halves.reals + halves.fakes == 800
+
+
+def test_a_promise_is_held_against_the_verdicts_and_chance_is_not_called_a_breach() -> None:
+    origin = Fitted(
+        data="x",
+        data_sha256="0" * 64,
+        reals=200,
+        fakes=200,
+        false_alarms=0.01,
+        misses=0.2,
+        command="faceproof calibrate",
+    )
+    good = evaluate("good", gaussian_table(0, 400, apart=8), settings=FAST)
+    cover = good.coverage.model_copy(
+        update={"real": {"FAKE": 3, "REAL": 100, "INCONCLUSIVE": 97, "FAILED": 9}, "fake": {"FAKE": 100, "REAL": 45}}
+    )
+    found = good.model_copy(update={"fitted": origin, "coverage": cover})
+    assert [(count, judged) for _, count, judged, _ in promises(found)] == [(3, 200), (45, 145)]
+    (said,) = [sentence for sentence in failures(found) if "promise" in sentence]
+    assert "45 of 145 forgeries called REAL (31.0%), where at most 20.0%" in said
+    assert not list(promises(good))
 
 
 def test_failures_are_said_plainly() -> None:

@@ -12,7 +12,7 @@ from faceproof.evaluation.carried import carried
 from faceproof.evaluation.document import Block, Bullets, Callout, Code, Figure, Heading, Paragraph, Table
 from faceproof.evaluation.evaluation import Evaluation, Settings
 from faceproof.evaluation.harness import Judged
-from faceproof.evaluation.limits import failures, percent, percent_of
+from faceproof.evaluation.limits import failures, percent, percent_of, promises
 from faceproof.evaluation.manifest import Manifest
 from faceproof.evaluation.report import measured_sections
 from faceproof.evaluation.runs import Announce, DetectorRun, evaluate_detector, make_folder, record_of, write_page
@@ -176,6 +176,15 @@ def _sections(item: Measured) -> Iterator[Block]:
             f"Version {facts.version}, {calibration}; threshold {facts.threshold:.3g}, no verdict between "
             f"{facts.band[0]:.3g} and {facts.band[1]:.3g}; weights sha256 `{facts.weights_sha256}`, {facts.runtime} in "
             f"{facts.precision}."
+        )
+    origin = evaluation.fitted
+    if origin is not None:
+        kept = "; ".join(
+            f"{count:,} of {judged:,} {words} ({percent_of(count, judged)}, at most {rate:.1%} promised)"
+            for words, count, judged, rate in promises(evaluation)
+        )
+        yield Paragraph(
+            f"The band was chosen on {origin.data}: {origin.reals:,} genuine and {origin.fakes:,} forged sources. Here: {kept}."
         )
     for problem in evaluation.problems:
         yield Callout("warning", problem.sentence)

@@ -17,7 +17,6 @@ from typing import Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from scipy import stats
 
 from faceproof.batch import Outcome
 from faceproof.detectors.aggregate import FaceTable, aggregate
@@ -29,7 +28,7 @@ from faceproof.detectors.verdict import judge_score
 from faceproof.errors import EvaluationError
 from faceproof.evaluation.calibrate import Method as Fit
 from faceproof.evaluation.calibrate import apply, fit
-from faceproof.evaluation.conformal import fit_band, sources_needed, upper_bound
+from faceproof.evaluation.conformal import beyond_chance, fit_band, sources_needed, upper_bound
 from faceproof.evaluation.manifest import Manifest
 from faceproof.evaluation.quality import band_or_all, widening
 from faceproof.evaluation.scores import FloatArray, Mask, ScoreTable
@@ -298,12 +297,6 @@ def _where_broken(part: ScoreTable, rates: tuple[float, float], own: tuple[float
     if beyond_chance(int(misses.sum()), len(misses), rates[1]):
         low = min(low, here_low)
     return low, high
-
-
-def beyond_chance(count: int, trials: int, rate: float) -> bool:
-    """Whether ``count`` of ``trials`` is more than a rate of at most ``rate`` would give, at a level of 5 % (exact
-    binomial test, one-sided)."""
-    return bool(trials) and float(stats.binomtest(count, trials, rate, alternative="greater").pvalue) < 0.05
 
 
 def _check(people: Sequence[Person], rule: VerdictRule, method: Method, rates: Rates, fit_method: Fit) -> list[Kept]:

@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from scipy import stats
 
 from faceproof.detectors.spec import VerdictRule
 from faceproof.errors import EvaluationError
@@ -95,6 +96,12 @@ def upper_bound(score: FloatArray, group: IntArray, rate: float) -> float:
     reached = np.cumsum(weight[order])
     enough = np.flatnonzero(reached >= 1 - rate - 1e-12)
     return float(score[order][enough[0]]) if len(enough) else math.inf
+
+
+def beyond_chance(count: int, trials: int, rate: float) -> bool:
+    """Whether ``count`` of ``trials`` is more than a rate of at most ``rate`` would give, at a level of 5 % (exact
+    binomial test, one-sided)."""
+    return bool(trials) and float(stats.binomtest(count, trials, rate, alternative="greater").pvalue) < 0.05
 
 
 def sources_needed(rate: float) -> int:

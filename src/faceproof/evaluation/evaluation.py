@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from faceproof import __version__
-from faceproof.detectors.spec import QualityBands
+from faceproof.detectors.spec import Fitted, QualityBands
 from faceproof.errors import EvaluationError
 from faceproof.evaluation import metrics
 from faceproof.evaluation.bootstrap import Estimate, measure_all
@@ -98,7 +98,7 @@ class Posterior(_Model):
 
 
 class Evaluation(_Model):
-    """Everything measured of one detector on one set."""
+    """Everything measured of one detector on one set. ``fitted`` says what its verdicts were promised to do."""
 
     schema_version: str = EVALUATION_SCHEMA
     faceproof_version: str = __version__
@@ -120,6 +120,7 @@ class Evaluation(_Model):
     posteriors: list[Posterior] = Field(default_factory=list)
     robustness: list[Curve] = Field(default_factory=list)
     quality_bands: QualityBands | None = None
+    fitted: Fitted | None = None
     protocol: ProtocolResult | None = None
     seconds: dict[str, float] = Field(default_factory=dict)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from faceproof.evaluation.bootstrap import Estimate
+from faceproof.evaluation.conformal import beyond_chance
 from faceproof.evaluation.evaluation import Evaluation
 from faceproof.evaluation.robustness import Curve
 from faceproof.evaluation.slices import Slice
@@ -45,10 +46,34 @@ def failures(evaluation: Evaluation) -> Iterator[str]:
         yield f"It flags {percent(alarms)} of genuine files at its threshold: on its own it must not accuse anybody."
     if misses.value is not None and misses.value > 0.2:
         yield f"It misses {percent(misses)} of the fakes at its threshold: “no sign found” is not “genuine”."
+    yield from _broken_promises(evaluation)
     cover = evaluation.coverage
     if cover.files and cover.scored / cover.files < 0.95:
         yield f"It gives no score for {percent_of(cover.files - cover.scored, cover.files)} of the files."
     yield from _breaking_points(evaluation.robustness)
+
+
+def promises(evaluation: Evaluation) -> Iterator[tuple[str, int, int, float]]:
+    """What the detector's verdicts were promised to do and did: in words, how many, of how many judged, at what rate."""
+    fitted, cover = evaluation.fitted, evaluation.coverage
+    if fitted is None:
+        return
+    sides = (
+        ("genuine files called FAKE", cover.real, "FAKE", fitted.false_alarms),
+        ("forgeries called REAL", cover.fake, "REAL", fitted.misses),
+    )
+    for words, counts, wrong, rate in sides:
+        judged = sum(counts.get(outcome, 0) for outcome in ("FAKE", "REAL", "INCONCLUSIVE"))
+        yield words, counts.get(wrong, 0), judged, rate
+
+
+def _broken_promises(evaluation: Evaluation) -> Iterator[str]:
+    for words, count, judged, rate in promises(evaluation):
+        if beyond_chance(count, judged, rate):
+            yield (
+                f"Its band **does not keep its promise here**: {count:,} of {judged:,} {words} ({count / judged:.1%}), "
+                f"where at most {rate:.1%} were promised on people like those it was fitted to."
+            )
 
 
 def _blind(part: Slice) -> bool:

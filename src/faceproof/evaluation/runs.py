@@ -130,6 +130,7 @@ def evaluate_detector(
         detector=_facts(outcomes),
         data=data,
     )
+    found.fitted = spec.verdict.fitted
     found.findings.extend(calibrated_on_test(spec.calibration, found.data_sha256))
     seconds["measuring"] = time.perf_counter() - started
     if run.deepfakebench:
