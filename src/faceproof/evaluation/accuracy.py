@@ -183,9 +183,8 @@ def _sections(item: Measured) -> Iterator[Block]:
             f"{count:,} of {judged:,} {words} ({percent_of(count, judged)}, at most {rate:.1%} promised)"
             for words, count, judged, rate in promises(evaluation)
         )
-        yield Paragraph(
-            f"The band was chosen on {origin.data}: {origin.reals:,} genuine and {origin.fakes:,} forged sources. Here: {kept}."
-        )
+        sources = f"{origin.data}: {origin.reals:,} genuine and {origin.fakes:,} forged sources"
+        yield Paragraph(f"The band was chosen on {sources}. Here: {kept}.")
     for problem in evaluation.problems:
         yield Callout("warning", problem.sentence)
     for block in measured_sections(evaluation, level=2):
