@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from faceproof.evidence import texts
 from faceproof.evidence.credentials import ContentCredentials, read_credentials
-from faceproof.evidence.frame_sizes import CHANCE, size_rhythm
+from faceproof.evidence.frame_sizes import size_rhythm
 from faceproof.evidence.metadata import Metadata, read_metadata
 from faceproof.evidence.recompression import DOUBLE, jpeg_history
 from faceproof.media import Limits, MediaInfo, probe
@@ -83,8 +83,7 @@ def _hints(info: MediaInfo, metadata: Metadata, limits: Limits) -> list[Hint]:
         add("double_jpeg" if strength >= DOUBLE else "single_jpeg", quality=quality, strength=strength)
     rhythm = size_rhythm(info.path, limits) if info.kind == "video" else None
     if rhythm is not None:
-        found = rhythm.chance <= CHANCE
-        add("double_video" if found else "no_rhythm", period=rhythm.period, chance=rhythm.chance)
+        add("double_video" if rhythm.tells else "no_rhythm", period=rhythm.period, chance=rhythm.chance)
     for track, count in enumerate(metadata.edit_lists, 1):
         if count:
             add("edit_list", track=track, count=count)
