@@ -11,6 +11,8 @@ from faceproof.batch import ScanOptions
 from faceproof.detectors.detector import Detector
 from faceproof.detectors.spec import Fitted
 from faceproof.errors import EvaluationError
+from faceproof.evaluation.bootstrap import auroc_estimate
+from faceproof.evaluation.certainty import protocol
 from faceproof.evaluation.comparison import comparison_document
 from faceproof.evaluation.document import (
     Bullets,
@@ -28,7 +30,7 @@ from faceproof.evaluation.harness import judge, tabulate
 from faceproof.evaluation.limits import failures, promises
 from faceproof.evaluation.manifest import Manifest
 from faceproof.evaluation.promises import check_band
-from faceproof.evaluation.protocols import clip_name, deepfakebench
+from faceproof.evaluation.protocols import GroupedAuroc, ProtocolResult, ProtocolRow, clip_name, deepfakebench
 from faceproof.evaluation.quality import fit_quality_bands
 from faceproof.evaluation.report import document
 from faceproof.evaluation.robustness import UNTOUCHED, Sweep
@@ -259,3 +261,25 @@ def test_a_real_evaluation_from_scan_to_page(lit_set: Manifest, toy: ScanOptions
     assert found.problems[0].kind == "failed"
     assert "broken.mp4" in to_markdown(document(found))
     json.loads(found.model_dump_json())
+
+
+def test_published_rows_stand_apart_and_name_their_source() -> None:
+    auroc = auroc_estimate(np.array([0, 1]), np.array([0.1, 0.9]), np.array([0, 1]), resamples=0, seed=0)
+    group = GroupedAuroc(videos=2, fakes=1, reals=1, auroc=auroc)
+    numbers = {
+        "frames": 2,
+        "files": 2,
+        "uncovered": 0,
+        "frame_eer": 0,
+        "frame_average_precision": 1,
+        "frame_accuracy": 1,
+    }
+    row = ProtocolRow(dataset="FaceForensics++ c40", frame_auroc=auroc, merged=group, corrected=group, **numbers)
+    other = row.model_copy(update={"dataset": "mine"})
+    page = to_markdown(protocol(ProtocolResult(name="DeepfakeBench", rows=[row, other], differences=[])))
+    ours, _, theirs = page.partition("Published by others")
+    assert "Xception" not in ours
+    assert "arXiv:2307.01426" in theirs
+    assert "not measured here" in theirs
+    assert "| Xception | 0.826 |" in theirs
+    assert "mine" not in theirs

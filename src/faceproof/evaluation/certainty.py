@@ -7,7 +7,7 @@ from faceproof.evaluation.document import Block, Bullets, Callout, Heading, Para
 from faceproof.evaluation.evaluation import Evaluation
 from faceproof.evaluation.limits import percent
 from faceproof.evaluation.promises import BandCheck
-from faceproof.evaluation.protocols import ProtocolResult
+from faceproof.evaluation.protocols import PUBLISHED, ProtocolResult
 
 
 def certainty(evaluation: Evaluation) -> list[Block]:
@@ -107,4 +107,20 @@ def protocol(result: ProtocolResult | None) -> list[Block]:
             "of the same name from different methods; “corrected” keeps files apart."
         ),
         Bullets(tuple(result.differences)),
+        *_published(result),
     ]
+
+
+def _published(result: ProtocolResult) -> list[Block]:
+    """What others published under the same protocol, never in one table with what was measured."""
+    blocks: list[Block] = []
+    for name in (row.dataset for row in result.rows if row.dataset in PUBLISHED):
+        rows = tuple((detector, f"{value:.3f}") for detector, value in PUBLISHED[name].items())
+        blocks += [
+            Paragraph(
+                f"Published by others, **on other clips of {name}** and not measured here (Yan et al. 2023, "
+                "arXiv:2307.01426): detectors trained on fakes of FaceForensics++ c23, on the benchmark's own test split."
+            ),
+            Table((f"published, {name}", "frame AUROC"), rows),
+        ]
+    return blocks

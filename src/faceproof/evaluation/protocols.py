@@ -28,6 +28,44 @@ DEEPFAKEBENCH_FRAMES = "32"
 _FACEFORENSICS_CLIP = re.compile(r"(?:^|_)(\d{3}(?:_\d{3})?)$")
 
 
+PUBLISHED: dict[str, dict[str, float]] = {
+    "FaceForensics++ c23": {
+        "Meso4": 0.6077,
+        "MesoIncep": 0.7583,
+        "Xception": 0.9637,
+        "EfficientNet-B4": 0.9567,
+        "Face X-ray": 0.9592,
+        "UCF": 0.9705,
+    },
+    "FaceForensics++ c40": {
+        "Meso4": 0.5920,
+        "MesoIncep": 0.7278,
+        "Xception": 0.8261,
+        "EfficientNet-B4": 0.8150,
+        "Face X-ray": 0.7925,
+        "UCF": 0.8399,
+    },
+    "Celeb-DF v2": {
+        "Meso4": 0.6091,
+        "MesoIncep": 0.6966,
+        "Xception": 0.7365,
+        "EfficientNet-B4": 0.7487,
+        "Face X-ray": 0.6786,
+        "UCF": 0.7527,
+    },
+    "DFDC": {
+        "Meso4": 0.5560,
+        "MesoIncep": 0.6226,
+        "Xception": 0.7077,
+        "EfficientNet-B4": 0.6955,
+        "Face X-ray": 0.6326,
+        "UCF": 0.7191,
+    },
+}
+"""Frame AUROCs that others published under this protocol: Yan et al. 2023, arXiv:2307.01426, the table of results in the
+benchmark's README. All were trained on FaceForensics++ c23, fakes included, and measured on its own test clips."""
+
+
 class GroupedAuroc(BaseModel):
     """A video AUROC under one way to say which frames are one video."""
 
