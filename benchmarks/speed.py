@@ -371,7 +371,8 @@ def page(facts: dict[str, Any]) -> str:
             "|---|---|---|---|",
         ]
         lines += [
-            f"| {row['name']} | {row['law']} | {row['r2']:.3f} | {row['mb_low']:.0f} to {row['mb_high']:.0f} |"
+            f"| {row['name']} | {row['law']} | {row['r2']:.3f} | "
+            + (f"{row['mb_low']:.0f} to {row['mb_high']:.0f} |" if row["mb_low"] == row["mb_low"] else "– |")
             for row in facts["scale"]["laws"]
         ]
         lines.append("")
