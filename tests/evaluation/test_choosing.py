@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from faceproof.detectors.calibration import calibrate
-from faceproof.detectors.quality import Quality
+from faceproof.detectors.quality import Quality, band_at
 from faceproof.detectors.spec import Method, VerdictRule, parse_spec
 from faceproof.detectors.verdict import judge_score
 from faceproof.errors import EvaluationError
@@ -79,6 +81,16 @@ def test_an_axis_that_makes_no_difference_is_left_out() -> None:
     """Bounds of small groups are noisy: widening by them would cost verdicts and mend nothing."""
     kept = [chosen(crowd(seed, 400), false_alarms=0.02, misses=0.1).rule.quality for seed in range(8)]
     assert sum(bool(quality is not None and quality.sharpness) for quality in kept) <= 4
+
+
+def test_what_the_best_material_needs_is_everybodys_and_not_called_bad_quality() -> None:
+    """Here large faces scatter more than small ones."""
+    people = crowd(0, 1000, blur=1.0)
+    turned = [replace(one, quality=replace(one.quality, face_side=12_000 / one.quality.face_side)) for one in people]
+    rule = chosen(turned, false_alarms=0.05, misses=0.1).rule
+    for side in (60.0, 250.0):
+        assert not band_at(rule, Quality(side, 100.0, faces=8)).widened_by
+    assert rule.quality is None or not rule.quality.face_side
 
 
 def test_kept_promises_are_measured_on_people_not_fitted_to() -> None:

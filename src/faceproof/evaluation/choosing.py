@@ -191,11 +191,14 @@ def _choose(
             (count, band_or_all(_calibrated(table, calibration), both)) for count, table in raw.items()
         )
     for axis in MEASURED:
-        points = _along(judged, axis, both, (band.low, band.high))
-        if not points:
+        axes[axis] = _along(judged, axis, both, (band.low, band.high))
+        if not axes[axis]:
             warnings.append(f"no band by {axis.replace('_', ' ')}: it is not known of enough people")
-        # Where every group keeps the promise there is nothing to widen.
-        axes[axis] = points if any((point.low, point.high) != _outward(band.low, band.high) for point in points) else ()
+    # Where the best material needs more than the mixture, that is no matter of bad quality: everybody gets it.
+    best = [(points[0].low, points[0].high) for points in axes.values() if points]
+    low, high = _outward(band.low, band.high)
+    low, high = min([low, *(one for one, _ in best)]), max([high, *(one for _, one in best)])
+    axes = {axis: _beyond(points, low, high) for axis, points in axes.items()}
     singles = raw[1].select(raw[1].label == 0)
     limit = upper_bound(singles.score, singles.groups(), rates.frame_alarms)
     fitted = Fitted(
@@ -209,7 +212,6 @@ def _choose(
         command=command,
     )
     quality = QualityBands(false_alarms=rates.false_alarms, misses=rates.misses, **axes) if any(axes.values()) else None
-    low, high = _outward(band.low, band.high)
     update = {
         "threshold": round((low + high) / 2, 4),
         "band": (low, high),
@@ -225,6 +227,13 @@ def _outward(low: float, high: float) -> tuple[float, float]:
     if low == high:
         return round(low, 4), round(low, 4)
     return math.floor(low * 10_000) / 10_000, min(1.0, math.ceil(high * 10_000) / 10_000)
+
+
+def _beyond(points: Sequence[BandPoint], low: float, high: float) -> tuple[BandPoint, ...]:
+    """The points made to hold the band for everybody; none when not one of them asks for more."""
+    if all(low <= point.low and point.high <= high for point in points):
+        return ()
+    return widening((point.at, min(low, point.low), max(high, point.high)) for point in points)
 
 
 def _bands(measured: Iterable[tuple[float, tuple[float, float]]]) -> tuple[BandPoint, ...]:
