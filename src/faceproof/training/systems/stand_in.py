@@ -31,8 +31,12 @@ def stand_in_weights(network: nn.Module, example: Tensor, seed: int = 0) -> nn.M
         for hook in norms:
             hook.remove()
         if isinstance(answers, tuple) and isinstance(last := list(network.modules())[-1], nn.Linear):
-            # Logits of a trained network's size: fp32 holds 1e-4 of ±5, not of ±2000.
-            last.weight /= answers[0].std()
+            # Logits of a trained network's size, on both sides of nought: fp32 holds 1e-4 of ±5, not of ±2000.
+            numbers = answers[0].reshape(len(example), -1)
+            middle = numbers.mean(0)
+            spread = (numbers - middle).std()
+            last.weight /= spread
+            last.bias.copy_((last.bias - middle) / spread)
     return network
 
 
