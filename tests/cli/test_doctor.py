@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faceproof.detectors.spec import Golden
 from faceproof.detectors.golden import golden_crop
+from faceproof.detectors.spec import Golden
 from faceproof.diagnosis import examine_detector
 from faceproof.errors import SpecError
 

@@ -46,7 +46,9 @@ def one_line(text: str) -> str:
 
 def print_report(console: Console, report: Report, *, hint: str | None = None) -> None:
     """One file: its facts, a line per person, the verdict and what it does not mean."""
-    console.print(Text.assemble((one_line(report.media.path), "bold"), "    ", wording.media_line(report)), soft_wrap=True)
+    console.print(
+        Text.assemble((one_line(report.media.path), "bold"), "    ", wording.media_line(report)), soft_wrap=True
+    )
     # Passers-by nobody could judge are counted in the note; they have lines only when there is nobody else.
     judged = [track for track in report.tracks if track.score is not None]
     for track in judged or report.tracks:
