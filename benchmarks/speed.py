@@ -38,27 +38,41 @@ def child(*command: str) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def apart(function: str, *arguments: Any) -> Any:
+    """One of this module's functions in a process of its own: a process inherits the peak memory of whoever starts it, so
+    this one stays small. What goes in and comes out is JSON."""
+    code = (
+        f"import json, sys; from benchmarks import speed; print(json.dumps(speed.{function}(*json.loads(sys.argv[1]))))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{function}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def median_of(runs: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
-def networks(folder: Path, int8: bool) -> dict[str, Path]:
+def networks(place: str, int8: bool) -> dict[str, str]:
     """The documents' networks with random weights, whose time does not depend on them; kept for the next run."""
     from benchmarks.cost import convert
 
+    folder = Path(place)
     folder.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Path] = {}
+    made: dict[str, str] = {}
     for name in (B7, "efficientnet-b4-keras"):
         path, small = folder / f"{name}.onnx", folder / f"{name}.int8.xml"
         if not path.is_file() or (int8 and not small.is_file()):
             convert(name, folder, int8)
-        made[name] = path
+        made[name] = str(path)
         if small.is_file():
-            made[f"{name} int8"] = small
+            made[f"{name} int8"] = str(small)
     return made
 
 
-def race(clip: Path, made: dict[str, Path], rounds: int, frames: int) -> dict[str, dict[str, float]]:
+def race(clip: Path, made: dict[str, str], rounds: int, frames: int) -> dict[str, dict[str, float]]:
     """Every pipeline in turn, ``rounds`` times over."""
     ours = {}
     for faces in ("thorough", "fast"):
@@ -93,7 +107,7 @@ def alternate(tasks: dict[str, Callable[[], Any]], rounds: int) -> dict[str, flo
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def stages(clip: Path, made: dict[str, Path], rounds: int) -> dict[str, dict[str, float]]:
+def stages(video: str, made: dict[str, str], rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds a frame or face: the naive stage, then ours in its settings."""
     import itertools
 
@@ -109,6 +123,7 @@ def stages(clip: Path, made: dict[str, Path], rounds: int) -> dict[str, dict[str
     from faceproof.runtime.cpu import computes_bf16, usable_cores
     from faceproof.training.systems import build, plan_of
 
+    clip = Path(video)
     found: dict[str, dict[str, float]] = {}
     most = 60
     found["decode, a frame"] = {
@@ -160,7 +175,7 @@ def stages(clip: Path, made: dict[str, Path], rounds: int) -> dict[str, dict[str
         if f"{name} int8" in made:
             kinds["ours int8"] = (made[f"{name} int8"], "fp32")
         for kind, (path, precision) in kinds.items():
-            network = load_network(path, precision=precision)  # type: ignore[arg-type]
+            network = load_network(Path(path), precision=precision)  # type: ignore[arg-type]
             tasks[kind] = lambda network=network, face=face: network.run(face)
         found[f"score {label}@{size}, a face"] = alternate(tasks, rounds)
     return found
@@ -216,6 +231,12 @@ def _applies(requirement: str) -> bool:
 
     marker = Requirement(requirement).marker
     return marker is None or marker.evaluate({"extra": ""})
+
+
+def made_clip(place: str) -> None:
+    from benchmarks.clips import make_clip
+
+    make_clip(Path(place))
 
 
 def macs(name: str) -> float:
@@ -386,7 +407,6 @@ def read_result(name: str) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    from benchmarks.clips import make_clip
     from faceproof.media import probe
     from faceproof.runtime.cpu import cpu_name, usable_cores
 
@@ -402,20 +422,20 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     clip = options.video or RESULTS / "made-1080p.mp4"
     if not clip.is_file():
-        make_clip(clip)
+        apart("made_clip", str(clip))
     load = os.getloadavg()[0]
     info = probe(clip)
-    made = networks(RESULTS / "networks", options.int8)
+    made = apart("networks", str(RESULTS / "networks"), options.int8)
     facts: dict[str, Any] = {
         "cpu": cpu_name(), "cores": usable_cores(), "python": platform.python_version(), "rounds": rounds, "load": load,
         "clip": f"{info.width}×{info.height}, {info.frame_count} frames, {info.codec}" + ("" if options.video else ", made"),
         "clip_frames": info.frame_count,
         "peak": child("benchmarks.peak"),
         "race": race(clip, made, rounds, frames),
-        "stages": stages(clip, made, rounds),
-        "cold": cold(rounds),
+        "stages": apart("stages", str(clip), made, rounds),
+        "cold": apart("cold", rounds),
         "installed": installed_megabytes(),
-        "macs": {"B4": macs("efficientnet-b4-keras"), "B7": macs(B7)},
+        "macs": {"B4": apart("macs", "efficientnet-b4-keras"), "B7": apart("macs", B7)},
         "sampling": read_result("sampling"),
         "scale": read_result("scale"),
     }  # fmt: skip
