@@ -12,7 +12,7 @@ from typing import Literal
 from faceproof import __version__
 from faceproof.detectors.catalog import InstalledSpec, installed_specs, weights_path
 from faceproof.detectors.detector import Detector
-from faceproof.detectors.golden import LOW_PRECISION_TOLERANCE, SHIFT, difference, golden_crop, moved
+from faceproof.detectors.golden import SHIFT, difference, golden_crop, low_precision_tolerance, moved
 from faceproof.errors import FaceproofError, SpecError, WeightsError
 from faceproof.runtime import load_network
 from faceproof.runtime.cpu import computes_bf16, cpu_flags, cpu_name, usable_cores
@@ -83,7 +83,7 @@ def examine_detector(installed: InstalledSpec) -> Iterator[Finding]:
             for row in spec.golden:
                 logit = difference(detector, golden_crop(row.asset, installed.source.parent))
                 # bfloat16 keeps eight bits of a number: what counts is that the probability stays.
-                allowed = LOW_PRECISION_TOLERANCE if precision == "bf16" else row.tolerance
+                allowed = low_precision_tolerance(row.logit) if precision == "bf16" else row.tolerance
                 if abs(logit - row.logit) > allowed or moved(logit, row.logit) > SHIFT:
                     yield Finding(
                         "wrong",
