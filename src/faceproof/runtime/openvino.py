@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import queue
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,8 @@ from faceproof.errors import DeviceError, NetworkError
 from faceproof.runtime import compiled
 from faceproof.runtime.cpu import computes_bf16, usable_cores
 from faceproof.runtime.network import FloatArray, Precision
+
+_importing = threading.Lock()
 
 
 class OpenVinoNetwork:
@@ -94,7 +97,18 @@ def _output_name(port: Any) -> str:
 
 
 def _import_openvino() -> ModuleType:
-    """OpenVINO without its usage statistics, which it would send at import: nothing here may ask for the network."""
+    """OpenVINO without its usage statistics, which it would send at import: nothing here may ask for the network.
+
+    Its table of number types is built at first use by code that lets go of the interpreter's lock half-way: two threads
+    whose first inferences meet there wait for each other for ever. So it is built here, by one thread.
+    """
+    with _importing:
+        module = _import_quietly()
+        module.Tensor(np.zeros(1, np.float32)).element_type.to_dtype()
+    return module
+
+
+def _import_quietly() -> ModuleType:
     missing = object()
     before = sys.modules.get("openvino_telemetry", missing)
     if before is missing:
