@@ -26,6 +26,9 @@ from faceproof.results import Reason, Verdict
 FIRST_LOOK = 32
 SECOND_LOOK_MOMENTS = 4
 SECOND_LOOK_FRAMES = 4
+# Every look decodes the file anew. Up to about this many frames that costs less than the sixteen searches an early end may
+# save (5 of 12 clips ended early; a 1080p frame takes 4 ms to decode and 60 ms to search).
+_WORTH_TWO_PASSES = 180
 # How often a verdict may differ from that of all frames because the looking ended early, over both looks together.
 ERROR_RATE = 0.02
 _LOOKS = 2
@@ -38,7 +41,7 @@ _RANK = {Verdict.REAL: 0, Verdict.INCONCLUSIVE: 1, Verdict.FAKE: 2}
 def first_looks(frame_count: int) -> list[Sampling]:
     """The even looks at a video, coarse to fine; no frame is in two of them."""
     every = Sampling("count", FIRST_LOOK).indices(frame_count)
-    if frame_count <= FIRST_LOOK:
+    if frame_count <= FIRST_LOOK or frame_count > _WORTH_TWO_PASSES:
         return [Sampling("count", FIRST_LOOK)]
     # The first goes to the last frame, so that it meets all that is damaged.
     return [Sampling("near", given=tuple(every[1::2])), Sampling("near", given=tuple(every[::2]))]

@@ -257,9 +257,9 @@ class _Scan:
     def __post_init__(self) -> None:
         rule = self.spec.faces
         cores = self.threads or usable_cores()
-        # A single frame is fastest on all cores; of many, each is searched on one.
         alone = self.info.kind == "image" or cores == 1
-        searchers = 1 if alone else min(cores, _MOST_SEARCHED_AT_ONCE)
+        # Two cores search one frame together as fast as two apart, in 100 MB less.
+        searchers = 1 if alone else max(1, min(cores // 2, _MOST_SEARCHED_AT_ONCE))
         self._searchers = 0 if alone else searchers
         self._scorers = 0 if alone else self.detector.streams
         self._find = _face_detector(
