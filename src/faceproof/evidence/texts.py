@@ -206,8 +206,8 @@ HINTS = {
     "double_jpeg": "Saved as JPEG before at lower quality and again at about quality {quality} (strength {strength:.2f}).",
     "single_jpeg": "Saved as JPEG at about quality {quality}; no trace of an earlier, lower-quality save (strength "
     "{strength:.2f}).",
-    "double_video": "Frame sizes stand out every {period} frames, where the stream has no key frames: it was probably "
-    "encoded before with that spacing. Among random orders of the same sizes {chance:.1%} or fewer are as regular.",
+    "double_video": "Frame sizes stand out every {period} frames, where the stream has no key frames: a sign of "
+    "an earlier encoding with that spacing, not a proof of one.",
     "no_rhythm": "Frame sizes show no trace of an earlier encoding’s key frames. Many second encodings leave none.",
     "edit_list": "Track {track} has an edit list with {count} cuts or a late start: it was trimmed or joined without "
     "encoding it anew.",
