@@ -43,6 +43,17 @@ def test_a_group_is_decided_by_seed_and_number(shards):
     assert not np.array_equal(first["image"], other["image"])
 
 
+def test_what_was_encoded_before_changes_nothing(shards):
+    store = FaceStore(shards, "held_out", 0.25)
+    small = pairs.PairOptions(
+        size=64, heatmap=8, group=2, degrade=degrade.DegradeOptions(tile=(64, 80), codec=1.0, codecs={"libx264": 1.0})
+    )
+    first = [pairs.make_group(store, 2**31, n, small)["image"] for n in range(30)]
+    for _ in range(4):
+        for number, image in enumerate(first):
+            np.testing.assert_array_equal(image, pairs.make_group(store, 2**31, number, small)["image"])
+
+
 def test_a_group_has_the_promised_shape(shards):
     group = pairs.make_group(FaceStore(shards, "all"), 0, 0, OPTIONS)
     assert group["image"].shape == (8, 96, 96, 3)

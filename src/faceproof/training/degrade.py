@@ -86,7 +86,8 @@ def _transcode(frames: np.ndarray, codec: str, crf: float, preset: str) -> list[
     encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
     encoder.thread_count = 1  # one encoder per loader worker is already parallel
     if codec == "libx264":
-        encoder.options = {"crf": f"{crf:.1f}", "preset": preset}
+        # on pictures this small x264's macroblock tree gives other bytes from run to run: it must not decide what a net sees
+        encoder.options = {"crf": f"{crf:.1f}", "preset": preset, "x264-params": "mbtree=0"}
     elif codec == "libx265":
         encoder.options = {
             "crf": f"{crf + 2:.1f}",
