@@ -123,7 +123,7 @@ class Server:
     def memory(self) -> dict[str, float]:
         """Resident megabytes of the server and of all its workers."""
         children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        pids = [int(pid) for file in children for pid in file.read_text().split()]
+        pids = [int(pid) for file in children for pid in _read(file).split()]
         return {"server": _resident(self.process.pid), "workers": sum(_resident(pid) for pid in pids)}
 
     def stop(self) -> None:
@@ -132,11 +132,16 @@ class Server:
 
 
 def _resident(pid: int) -> float:
+    status = _read(Path(f"/proc/{pid}/status")).splitlines()
+    return next((int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS")), 0.0)
+
+
+def _read(file: Path) -> str:
+    """Of a process or thread; empty when it has just ended."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
