@@ -90,7 +90,7 @@ def another(clip: bytes, number: int) -> bytes:
 class Server:
     """`faceproof serve` in a folder of its own."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, *, installed: bool = False) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -103,8 +103,9 @@ class Server:
             "RATE": "10000000/minute",
             "UPLOAD_RATE": "10000000/minute",
             "MAX_QUEUED": "1000000",
-            "DETECTOR_LOADER": "benchmarks.service_load:NoNetwork",
         }
+        if not installed:
+            settings["DETECTOR_LOADER"] = "benchmarks.service_load:NoNetwork"
         environment = {**os.environ, **{f"FACEPROOF_{name}": value for name, value in settings.items()}}
         environment["PYTHONPATH"] = str(Path(__file__).parents[1])
         self.process = subprocess.Popen(
@@ -234,16 +235,19 @@ def _spread(posts: Sequence[float], looks: Sequence[float]) -> dict[str, float]:
     }
 
 
-def scaling(jobs: int) -> dict[str, Any]:
-    """Jobs per second of one worker and of two, each held to one thread."""
+def scaling(jobs: int, clip: Path | None = None) -> dict[str, Any]:
+    """Jobs per second of one worker and of two, each held to one thread; with ``clip``, of the installed detector on it."""
     rates = {}
+    warming, timed = small_clip(3), small_clip(4, frames=40)
+    if clip is not None:
+        warming = timed = clip.read_bytes()
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
-            server = Server(Path(folder), workers)
+            server = Server(Path(folder), workers, installed=clip is not None)
             try:
-                asyncio.run(upload_all(server.url, workers * 2, 4, small_clip(3)))
+                asyncio.run(upload_all(server.url, workers * 2, 4 if clip is None else 1, warming))
                 drained(server.url)
-                ids, _, _ = asyncio.run(upload_all(server.url, 4, jobs // 4, small_clip(4, frames=40)))
+                ids, _, _ = asyncio.run(upload_all(server.url, 4, jobs // 4, timed))
                 drained(server.url)
                 rows = [httpx.get(f"{server.url}/v1/jobs/{one}").json() for one in ids]
             finally:
@@ -320,6 +324,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="the same in about four minutes: 1,400 uploads, 80 jobs")
     parser.add_argument("--scaling-jobs", type=int, default=200, help="0 leaves this part out")
+    parser.add_argument(
+        "--scaling-clip", type=Path, metavar="CLIP", help="only what a second worker adds, with the installed detector"
+    )
     parser.add_argument("--cost", type=Path, metavar="CLIP", help="measure the installed detector instead")
     chosen = parser.parse_args()
     if chosen.quick:
@@ -327,6 +334,8 @@ def main() -> None:
     if chosen.cost:
         found: dict[str, Any] = {"cost": cost(chosen.cost)}
         print(sizing(found["cost"]["cpu_seconds_for_a_minute"]))
+    elif chosen.scaling_clip:
+        found = {"scaling": scaling(chosen.scaling_jobs, chosen.scaling_clip)}
     else:
         found = {"load": load(chosen.uploaders, chosen.clips, chosen.workers, chosen.paced)}
         if chosen.scaling_jobs:
