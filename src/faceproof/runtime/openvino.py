@@ -51,6 +51,8 @@ class OpenVinoNetwork:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": str(threads or usable_cores()),
             "NUM_STREAMS": str(streams),
+            # Pinned, the only thread of every process would share the first core with that of every other.
+            "ENABLE_CPU_PINNING": "NO",
         }
         self.streams = streams
         try:
