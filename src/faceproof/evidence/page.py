@@ -113,7 +113,6 @@ def page(evidence: Evidence) -> str:
         detector=detector_rows(evidence),
         command=evidence.shown_command(),
         heat_words=_heat_words(evidence),
-        calibrated=evidence.spec.calibration.method != "none",
         ramp=_picture(np.repeat(RAMP[None, ::4], 4, axis=0)),
         made=evidence.made.strftime("%Y-%m-%d %H:%M UTC"),
     )

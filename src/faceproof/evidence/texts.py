@@ -56,8 +56,6 @@ PAGE = {
     "heat_unusual": "Heat is the detector's own map, as far as it differs from what genuine faces usually give.",
     "heat_occlusion": "Heat shows how much the score falls when that part of the face is blurred.",
     "heat_limits": "It shows where the detector looked, not what was done there.",
-    "moments_raw": "The numbers of moments and on the timeline are the network's own; a person's score is calibrated, "
-    "so they differ.",
     "heat_low": "none",
     "heat_high": "strong",
     "timeline": "Timeline",
