@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tests.training.conftest import write_shards
 
+from faceproof.training import footage, pairs
 from faceproof.training.footage import Clip, FootageOptions, held_out_footage, no_smaller_than
 from faceproof.training.recipe import load_recipe
 from faceproof.training.shards import FaceStore
@@ -68,3 +69,19 @@ def test_the_same_seed_films_the_same(tmp_path: Path, clips: list[tuple[Clip, Cl
 def test_no_face_is_smaller_than_what_is_judged() -> None:
     assert no_smaller_than(FootageOptions(side=(48, 256)), 64).side == (64, 256)
     assert no_smaller_than(FootageOptions(side=(48, 256)), 16).side == (48, 256)
+
+
+def test_clips_are_forged_and_encoded_as_the_recipe_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bands are only as honest as their forgeries: none of the recipe's kinds may be missing."""
+    seen: list[pairs.PairOptions] = []
+
+    def look(store: FaceStore, index: int, turn: int, how: pairs.PairOptions, options: FootageOptions) -> None:
+        seen.append(how)
+
+    monkeypatch.setattr(footage, "make_clips", look)
+    store = FaceStore(write_shards(tmp_path / "some", 4), "all")
+    recipe = load_recipe("faceproof-small", {"pairs.autoencoders": "painters.pt", "pairs.codec": 0.5})
+    list(held_out_footage(store, recipe, OPTIONS))
+    trained = pairs.pair_options(recipe)
+    assert (seen[0].blend, seen[0].degrade) == (trained.blend, trained.degrade)
+    assert seen[0].blend.autoencoders == "painters.pt"

@@ -10,7 +10,7 @@ import torch
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, load_recipe, loop, losses, pairs, train
 from faceproof.training.degrade import DegradeOptions
-from faceproof.training.networks import FaceNetwork, build_network
+from faceproof.training.networks import FaceNetwork, Prediction, build_network
 from faceproof.training.shards import FaceStore
 
 TINY = {
@@ -205,3 +205,53 @@ def test_two_processes_learn_what_one_with_twice_the_share_learns(shards, tmp_pa
     assert learnt > 0.01
     assert apart < 1e-4 * learnt
     assert one["metrics"]["held_out_auroc"] == pytest.approx(two["metrics"]["held_out_auroc"], abs=0.02)
+
+
+def test_apart_keeps_a_pair_in_two_forwards_and_the_rows_in_order():
+    seen = []
+
+    class Network(torch.nn.Module):
+        def forward(self, x):
+            seen.append(x[:, 0, 0, 0].tolist())
+            return Prediction(x[:, 0, 0, 0], x[:, 0])
+
+    rows = torch.arange(12.0)[:, None, None, None].expand(12, 3, 4, 4)
+    found = loop._apart(Network(), rows)
+    torch.testing.assert_close(found.logit, torch.arange(12.0))
+    torch.testing.assert_close(found.heatmap, rows[:, 0])
+    for half in seen:
+        assert len({row // 2 for row in half}) == len(half) == 6  # never both of a pair
+        assert sum(row % 2 for row in half) == 3  # and as many fakes as reals
+
+
+def test_apart_trains_and_needs_pairs(shards, tmp_path):
+    result = train(tiny(run__apart=True, run__epochs=1), shards, tmp_path / "run", quiet=True)
+    assert result.stopped == "finished"
+    with pytest.raises(TrainingError, match="apart"):
+        tiny(mode="supervised", loss__rank=0.0, run__apart=True)
+
+
+def test_workers_start_even_when_opencv_and_torch_have_used_their_threads(shards, tmp_path):
+    """A pool of threads does not survive a fork: a worker that touches the parent's waits for ever."""
+    script = textwrap.dedent(f"""
+        import sys
+        import cv2, numpy as np, torch
+        from tests.training.test_loop import tiny
+        from faceproof.training.data import open_source
+
+        def use_threads():
+            cv2.setNumThreads(2)
+            for _ in range(4):
+                cv2.cvtColor(np.zeros((3000, 3000, 3), np.uint8), cv2.COLOR_BGR2YUV)
+            torch.set_num_threads(2)
+            torch.randn(600, 600) @ torch.randn(600, 600)
+
+        recipe = tiny(run__workers=2)
+        source = open_source(recipe, {str(shards)!r})
+        for epoch in range(3):
+            use_threads()
+            assert len(list(source.batches(recipe, epoch, 0, 0, 1))) == 3
+        print("all epochs read")
+    """)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False)
+    assert "all epochs read" in done.stdout, done.stderr

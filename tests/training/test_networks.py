@@ -3,7 +3,7 @@ import copy
 import torch
 from torch import nn
 
-from faceproof.training.networks import FaceNetwork, widen_depthwise
+from faceproof.training.networks import FaceNetwork, high_pass, load_imagenet, widen_depthwise
 
 
 def test_wide_depthwise_layers_change_neither_keys_nor_results():
@@ -44,3 +44,23 @@ def test_depthwise_layers_stay_wide_under_autocast():
     assert out.dtype == torch.bfloat16
     out.float().sum().backward()
     assert seen == [torch.float32]
+
+
+def test_the_high_pass_is_what_a_mean_leaves_over():
+    flat = torch.full((1, 3, 8, 8), 0.3)
+    torch.testing.assert_close(high_pass(flat), torch.zeros_like(flat), atol=1e-5, rtol=0)
+    dot = flat.clone()
+    dot[0, :, 4, 4] += 16 / 127.5  # sixteen grey levels: two steps, of which a ninth goes to the mean
+    torch.testing.assert_close(high_pass(dot)[0, 0, 4, 4], torch.tensor(2 * 8 / 9))
+    assert high_pass(torch.randn(2, 3, 16, 16) * 10).abs().max() <= 4
+
+
+def test_imagenet_weights_fill_the_colours_and_leave_the_high_pass():
+    torch.manual_seed(0)
+    published = FaceNetwork("tf_efficientnet_lite0")
+    network = FaceNetwork("tf_efficientnet_lite0", high_pass=True)
+    before = network.backbone.conv_stem.weight[:, 3:].clone()
+    load_imagenet(network, published.backbone.state_dict())
+    torch.testing.assert_close(network.backbone.conv_stem.weight[:, :3], published.backbone.conv_stem.weight)
+    torch.testing.assert_close(network.backbone.conv_stem.weight[:, 3:], before)
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).heatmap.shape == (1, 8, 8)

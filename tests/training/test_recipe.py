@@ -1,7 +1,8 @@
 import pytest
 
-from faceproof.errors import TrainingError
+from faceproof.errors import OptionError, TrainingError
 from faceproof.training import load_recipe, recipe_names
+from faceproof.training.recipe import parse_changes
 
 
 def test_the_documented_recipes_ship_with_the_documented_numbers():
@@ -57,3 +58,12 @@ def test_ranking_needs_pairs(tmp_path):
     path.write_text('name = "ranked"\nmode = "supervised"\n[loss]\nrank = 0.5\n')
     with pytest.raises(TrainingError, match="pairs"):
         load_recipe(path)
+
+
+def test_changes_are_toml_values_or_bare_words():
+    found = parse_changes(["run.batch=16", "pairs.crop=[0.9, 1.5]", "network.backbone=tf_efficientnet_lite1", "a=b=c"])
+    assert found == {
+        "run.batch": 16, "pairs.crop": [0.9, 1.5], "network.backbone": "tf_efficientnet_lite1", "a": "b=c",
+    }  # fmt: skip
+    with pytest.raises(OptionError, match="KEY=VALUE"):
+        parse_changes(["run.batch"])

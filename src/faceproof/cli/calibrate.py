@@ -84,6 +84,9 @@ def calibrate(
     recipe: Annotated[
         str | None, typer.Option(help="The recipe that held people out; the one of the detector's name by default.")
     ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
+    ] = None,
     seed: Seed = 0,
     jobs: Jobs = 1,
     threads: Threads = None,
@@ -122,7 +125,7 @@ def calibrate(
     text = _read(source)
     rates = Rates(max_false_alarms or _FALSE_ALARMS, max_misses or _MISSES, max_frame_alarms)
     if self_made is not None:
-        people, described = _self_made(what, self_made, recipe, faces, rounds, seed, threads)
+        people, described = _self_made(what, self_made, recipe, changes or [], faces, rounds, seed, threads)
     else:
         assert data is not None
         run = detector_run(what, frames, jobs, threads, cache, no_cache)
@@ -155,7 +158,14 @@ def _read(path: Path) -> str:
 
 
 def _self_made(
-    detector: str, folder: Path, recipe: str | None, faces: int, rounds: int, seed: int, threads: int | None
+    detector: str,
+    folder: Path,
+    recipe: str | None,
+    changes: list[str],
+    faces: int,
+    rounds: int,
+    seed: int,
+    threads: int | None,
 ) -> tuple[list[Person], str]:
     from itertools import chain
 
@@ -164,10 +174,12 @@ def _self_made(
     from faceproof.detectors.detector import load_detector
     from faceproof.evaluation.choosing import watch
     from faceproof.training.footage import FootageOptions, held_out_footage, no_smaller_than
-    from faceproof.training.recipe import load_recipe, recipe_names
+    from faceproof.training.recipe import load_recipe, parse_changes, recipe_names
     from faceproof.training.shards import FaceStore
 
-    chosen = load_recipe(recipe or (detector if detector in recipe_names() else "faceproof-small"))
+    chosen = load_recipe(
+        recipe or (detector if detector in recipe_names() else "faceproof-small"), parse_changes(changes)
+    )
     store = FaceStore(folder, "held_out", chosen.pairs.held_out)
     loaded = load_detector(detector, threads=threads)
     options = no_smaller_than(FootageOptions(faces, rounds, seed=seed), loaded.spec.verdict.min_side)

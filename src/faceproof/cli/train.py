@@ -1,4 +1,5 @@
-"""`faceproof train RECIPE`, `train preview`, `train landmarks`, `train autoencoders`, `train package`, `train recipes`."""
+"""`faceproof train RECIPE`, `train preview`, `train landmarks`, `train autoencoders`, `train package`,
+`train average`, `train score`, `train recipes`."""
 
 from __future__ import annotations
 
@@ -42,23 +43,6 @@ def _needs_extra() -> None:
         raise MissingExtraError.of("Training", "train")
 
 
-def _overrides(pairs: list[str]) -> dict[str, Any]:
-    import tomllib
-
-    from faceproof.errors import OptionError
-
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise OptionError(f"--set takes KEY=VALUE, not {pair!r}")
-        try:
-            found[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key] = value  # a bare word is a string
-    return found
-
-
 @rooms.command()
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, see `train recipes`, or a TOML file.")],
@@ -83,8 +67,9 @@ def run(
     _needs_extra()
     from faceproof.training import load_recipe, package, train
     from faceproof.training.data import open_watch
+    from faceproof.training.recipe import parse_changes
 
-    chosen = load_recipe(recipe, _overrides(changes or []))
+    chosen = load_recipe(recipe, parse_changes(changes or []))
     result = train(
         chosen, data, out, resume=resume, watch=watch, landmarks=landmarks,
         accelerator=accelerator, devices=devices, nodes=nodes, max_steps=max_steps,
@@ -102,26 +87,44 @@ def run(
 
 @rooms.command("package")
 def package_verb(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run, usually best.pt.")],
+    checkpoint: Annotated[
+        list[Path], typer.Argument(help="A checkpoint, usually best.pt; of several, the mean of their scores judges.")
+    ],
     data: Annotated[Path, _DATA],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER")],
     watch: Annotated[Path | None, typer.Option(help="Labelled media to measure on.")] = None,
     landmarks: Annotated[Path | None, _LANDMARKS] = None,
+    name: Annotated[str, typer.Option(help="What to call it; the recipe's name if absent.")] = "",
 ) -> None:
     """Export a checkpoint to ONNX, check it in two runtimes, calibrate it and write its model card."""
     _needs_extra()
     from faceproof.training import package
+    from faceproof.training.committee import load_committee
     from faceproof.training.data import open_watch
-    from faceproof.training.export import load_network
 
-    watching = open_watch(watch, load_network(checkpoint)[1]) if watch else None
-    made = package(checkpoint, data, out, landmarks=landmarks, watch=watching)
+    watching = open_watch(watch, load_committee(checkpoint)[1][0]) if watch else None
+    made = package(checkpoint, data, out, name=name, landmarks=landmarks, watch=watching)
     typer.echo(f"{made.onnx}  sha256 {made.sha256}\n{made.card}")
 
 
 @rooms.command()
+def average(
+    checkpoint: Annotated[list[Path], typer.Argument(help="Two checkpoints or more, of runs that started alike.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The checkpoint to write.")],
+    weight: Annotated[list[float] | None, typer.Option(help="Share of each, in their order; equal if absent.")] = None,
+) -> None:
+    """Write the mean of several checkpoints' weights."""
+    _needs_extra()
+    from faceproof.training import checkpoints
+    from faceproof.training.committee import average_weights
+
+    checkpoints.save(out, average_weights(checkpoint, weight))
+    typer.echo(str(out))
+
+
+@rooms.command()
 def score(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run.")],
+    checkpoint: Annotated[list[Path], typer.Argument(help="A checkpoint; of several, their mean score is measured.")],
     watch: Annotated[Path, typer.Option(help="Labelled media to measure on.")],
     crops: Annotated[
         list[float] | None, typer.Option("--crop", help="Crop sides in face boxes; the recipe's if absent.")
@@ -131,10 +134,10 @@ def score(
 ) -> None:
     """Print what a checkpoint scores on labelled media, for one or several crops."""
     _needs_extra()
-    from faceproof.training.export import load_network
+    from faceproof.training.committee import load_committee
     from faceproof.training.packaging import measure
 
-    network, recipe, _ = load_network(checkpoint, averaged=not plain)
+    network, (recipe, *_) = load_committee(checkpoint, averaged=not plain)
     for crop in crops or [recipe.input.crop]:
         changed = recipe.input.model_copy(update={"crop": crop, "size": size or recipe.input.size})
         for row in measure(network, recipe.model_copy(update={"input": changed}), watch):
@@ -151,6 +154,7 @@ def preview(
     count: Annotated[int, typer.Option(min=1, max=400, help="Pairs on the sheet.", show_default=True)] = 32,
     seed: Annotated[int, typer.Option(show_default=True)] = 0,
     landmarks: Annotated[Path | None, _LANDMARKS] = None,
+    changes: Annotated[list[str] | None, _SET] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Real media whose statistics to print beside those of the pairs.")
     ] = None,
@@ -160,12 +164,13 @@ def preview(
     import numpy as np
 
     from faceproof.training import load_recipe
-    from faceproof.training.data import open_watch, pair_options
-    from faceproof.training.pairs import make_group
+    from faceproof.training.data import open_watch
+    from faceproof.training.pairs import make_group, pair_options
     from faceproof.training.preview import contact_sheet, statistics, write_sheet
+    from faceproof.training.recipe import parse_changes
     from faceproof.training.shards import FaceStore
 
-    chosen = load_recipe(recipe)
+    chosen = load_recipe(recipe, parse_changes(changes or []))
     options = pair_options(chosen)
     store = FaceStore(data, "train", chosen.pairs.held_out, landmarks)
     write_sheet(contact_sheet(store, options, count=count, seed=seed), out)

@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from faceproof.errors import DatasetError
-from faceproof.training import degrade, pairs, selfblend
+from faceproof.training import pairs, selfblend
 from faceproof.training.media_crops import CropTable, Item, check_leakage, extract, read_items, split_groups
 from faceproof.training.recipe import AugmentTable, Recipe
 from faceproof.training.shards import FaceStore
@@ -47,11 +47,27 @@ def open_source(recipe: Recipe, data: str | Path, landmarks: str | Path | None =
     return PairSource(recipe, data, landmarks) if recipe.mode == "pairs" else CropSource(recipe, data)
 
 
-# Loaders get a generator of their own: by default each new one draws from torch's global generator, and a resumed
-# run, which opens one loader more, would go on with other dropout masks.
+def _load(dataset: Any, order: list[Any], workers: int, **options: Any) -> DataLoader[Any]:
+    """A loader over batches of keys, its workers forked with one thread each."""
+    # OpenCV's pool must be gone before the fork: a child that so much as sets its size waits for threads it never had.
+    cv2.setNumThreads(1)
+    # A generator of its own: by default each loader draws from torch's global one, and a resumed run, which opens one
+    # loader more, would go on with other dropout masks.
+    return DataLoader(
+        dataset,
+        batch_sampler=order,
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+        generator=torch.Generator(),
+        **options,
+    )
+
+
 def _one_thread(worker: int) -> None:
     del worker
-    cv2.setNumThreads(1)  # one process per core: threads inside would only fight
+    torch.set_num_threads(
+        1
+    )  # one process per core: threads inside would only fight, and OpenMP's do not outlive a fork
 
 
 class Normaliser:
@@ -67,22 +83,12 @@ class Normaliser:
         return (image.float() - mean) / std
 
 
-def pair_options(recipe: Recipe, heatmap: int = 0) -> pairs.PairOptions:
-    """The recipe's pair tables as options of `pairs`."""
-    table = recipe.pairs
-    return pairs.PairOptions(
-        size=recipe.input.size, heatmap=heatmap or recipe.input.size // 8, crop=table.crop, group=table.group,
-        blend=selfblend.BlendOptions(table.swap, table.reenact, table.autoencoders),
-        degrade=degrade.DegradeOptions(codec=table.codec, crf=table.crf, tile=table.tile),
-    )  # fmt: skip
-
-
 class PairSource(Normaliser):
     """Endless pairs from a shard folder; identities in the held-out share are never trained on."""
 
     def __init__(self, recipe: Recipe, data: str | Path, landmarks: str | Path | None) -> None:
         super().__init__(recipe)
-        self.options = pair_options(recipe)
+        self.options = pairs.pair_options(recipe)
         self.store = FaceStore(data, "train", recipe.pairs.held_out, landmarks)
         self._held_store = (
             FaceStore(data, "held_out", recipe.pairs.held_out, landmarks) if recipe.pairs.held_out else self.store
@@ -107,15 +113,7 @@ class PairSource(Normaliser):
             for s in range(skip, recipe.run.steps_per_epoch)
         ]
         stream = pairs.PairStream(self.store, recipe.run.seed, self.options)
-        return DataLoader(
-            stream,  # type: ignore[arg-type]
-            batch_sampler=order,
-            num_workers=recipe.run.workers,
-            collate_fn=pairs.collate,
-            worker_init_fn=_one_thread,
-            generator=torch.Generator(),
-            pin_memory=torch.cuda.is_available(),
-        )
+        return _load(stream, order, recipe.run.workers, collate_fn=pairs.collate, pin_memory=torch.cuda.is_available())
 
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         if self._held is None:  # always the same pairs, from people never trained on
@@ -194,13 +192,7 @@ class CropSource(Normaliser):
         keys = [[(epoch, int(i)) for i in chunk] for chunk in chunks]
         weights = self.class_weights() if recipe.run.balance == "weights" else None
         crops = _Crops(self.table, recipe.augment, recipe.run.seed, weights)
-        return DataLoader(
-            crops,
-            batch_sampler=keys,
-            num_workers=recipe.run.workers,
-            worker_init_fn=_one_thread,
-            generator=torch.Generator(),
-        )
+        return _load(crops, keys, recipe.run.workers)
 
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         return self.held.pictures, self.held.labels

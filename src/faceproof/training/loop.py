@@ -25,7 +25,7 @@ from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, losses
 from faceproof.training.data import Batches, Normaliser, Source, Watch, open_source, open_watch
 from faceproof.training.journal import Journal
-from faceproof.training.networks import build_network, widen_depthwise
+from faceproof.training.networks import Prediction, build_network, widen_depthwise
 from faceproof.training.recipe import Recipe
 from faceproof.training.schedules import AveragedWeights, LearningRate, build_optimiser, freeze, hold_batchnorm
 
@@ -224,7 +224,7 @@ def _loss(
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     label = batch["label"].to(device)
     weight = batch["weight"].to(device) if "weight" in batch else None
-    prediction = network(image)
+    prediction = _apart(network, image) if recipe.run.apart else network(image)
     logit = prediction.logit.float()
     options: dict[str, float] = (
         {"gamma": recipe.loss.gamma} if recipe.loss.kind == "focal" else {"smoothing": recipe.loss.smoothing}
@@ -240,6 +240,23 @@ def _loss(
         parts["mask_loss"] = float(mask.detach())
         total = total + recipe.loss.mask * mask
     return total, parts
+
+
+def _apart(network: nn.Module, image: torch.Tensor) -> Prediction:
+    """The batch in two forwards, each with half of the reals and the fakes of the other pairs; rows stay in order.
+
+    In one forward the statistics of a batch hold a picture and its own forgery, and the network learns to compare
+    the two, which it can never do on a single face.
+    """
+    pair = torch.arange(len(image), device=image.device) // 2
+    first = (torch.arange(len(image), device=image.device) + pair) % 2 == 0
+    halves = [network(image[half]) for half in (first, ~first)]
+    order = torch.cat([first.nonzero()[:, 0], (~first).nonzero()[:, 0]]).argsort()
+    heatmaps = [half.heatmap for half in halves]
+    return Prediction(
+        torch.cat([half.logit for half in halves])[order],
+        None if heatmaps[0] is None else torch.cat(heatmaps)[order],
+    )
 
 
 @torch.inference_mode()

@@ -33,13 +33,22 @@ class FaceNetwork(nn.Module):
 
     The mask head fuses the features at 1/8, 1/16 and 1/32 of the input into `width` channels at 1/8
     and predicts the blending mask (Face X-ray, Li et al., CVPR 2020: a network told *where* learns *what*).
-    The class head sees the backbone's pooled features and the pooled mask features.
+    The class head sees the backbone's pooled features and the pooled mask features. With `high_pass` the
+    backbone also sees what a 3×3 mean leaves over: noise and edges, where forgeries differ, without the face.
     """
 
-    def __init__(self, backbone: str = "tf_efficientnet_lite0", width: int = 64, dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        backbone: str = "tf_efficientnet_lite0",
+        width: int = 64,
+        dropout: float = 0.2,
+        *,
+        high_pass: bool = False,
+    ) -> None:
         super().__init__()
+        self.high_pass = high_pass
         try:
-            self.backbone = timm.create_model(backbone, pretrained=False, num_classes=0)
+            self.backbone = timm.create_model(backbone, pretrained=False, num_classes=0, in_chans=6 if high_pass else 3)
         except RuntimeError as error:
             raise TrainingError(
                 f"timm knows no network {backbone!r}", remedy="See timm.list_models() for the names."
@@ -68,12 +77,19 @@ class FaceNetwork(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: torch.Tensor) -> Prediction:
+        if self.high_pass:
+            x = torch.cat([x, high_pass(x)], 1)
         final, features = self.backbone.forward_intermediates(x, indices=self.indices)
         fine, middle, coarse = (lateral(f) for lateral, f in zip(self.lateral, features, strict=True))
         middle = middle + F.interpolate(coarse, size=middle.shape[-2:], mode="nearest")
         fused = self.fuse(fine + F.interpolate(middle, size=fine.shape[-2:], mode="nearest"))
         pooled = torch.cat([self.backbone.forward_head(final, pre_logits=True), fused.mean((2, 3))], 1)
         return Prediction(self.classifier(self.dropout(pooled)).squeeze(1), self.mask(fused).squeeze(1))
+
+
+def high_pass(x: torch.Tensor) -> torch.Tensor:
+    """What a 3×3 mean leaves over, in steps of 8 grey levels, clipped at 4. x: `[N, 3, H, W]`, 255 grey levels = 2."""
+    return ((x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)) * (127.5 / 8)).clamp(-4, 4)
 
 
 def widen_depthwise(network: nn.Module) -> None:
@@ -103,6 +119,7 @@ def load_imagenet(network: FaceNetwork, state: dict[str, torch.Tensor]) -> int:
 
     The published EfficientNet-Lite checkpoints name their layers differently but list them in the
     same order, so tensors are matched by position, and every shape and kind of parameter must agree.
+    Channels of the first layer that ImageNet does not know (high pass) keep their random weights.
     Raises WeightsError on the first that does not.
     """
     ours = [k for k in network.backbone.state_dict() if "num_batches" not in k]
@@ -111,6 +128,10 @@ def load_imagenet(network: FaceNetwork, state: dict[str, torch.Tensor]) -> int:
         raise WeightsError(f"The checkpoint has {len(theirs)} tensors, the backbone needs {len(ours)}")
     target = network.backbone.state_dict()
     filled = {}
+    if network.high_pass:
+        first = target[ours[0]].clone()
+        first[:, :3] = state[theirs[0]]
+        state = state | {theirs[0]: first}
     for mine, yours in zip(ours, theirs, strict=False):  # theirs ends with the ImageNet classifier
         if target[mine].shape != state[yours].shape or mine.rsplit(".", 1)[1] != yours.rsplit(".", 1)[1]:
             raise WeightsError(f"{yours} {tuple(state[yours].shape)} does not fit {mine} {tuple(target[mine].shape)}")
@@ -149,7 +170,7 @@ def build_network(recipe: Recipe) -> nn.Module:
     """
     table = recipe.network
     if table.architecture == "faceproof":
-        network: nn.Module = FaceNetwork(table.backbone, table.width, table.dropout)
+        network: nn.Module = FaceNetwork(table.backbone, table.width, table.dropout, high_pass=table.high_pass)
         if table.init == "imagenet":
             load_imagenet(network, _lite_checkpoint(table.backbone))  # type: ignore[arg-type]
             return network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from faceproof.training import card, pairs
-from faceproof.training.data import Normaliser, Watch, open_source, open_watch, pair_options
-from faceproof.training.export import Parity, check_parity, export_onnx, fit_platt, load_network
+from faceproof.training import card, checkpoints, pairs
+from faceproof.training.committee import load_committee
+from faceproof.training.data import Normaliser, Watch, open_source, open_watch
+from faceproof.training.export import Parity, check_parity, export_onnx, fit_platt
 from faceproof.training.loop import score_pictures
 from faceproof.training.recipe import Recipe
 from faceproof.training.shards import FaceStore
@@ -36,29 +38,34 @@ class Package:
 
 
 def package(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Sequence[str | Path],
     data: str | Path,
     out: str | Path,
     *,
+    name: str = "",
     landmarks: str | Path | None = None,
     watch: Watch | None = None,
     pairs_to_score: int = 400,
 ) -> Package:
     """Export, check against two runtimes, calibrate on what was held out, measure, and write the card into `out`.
 
-    Calibration and the first row of the card use people (or sources) the network never saw; `watch` adds
-    rows and touches nothing else. Also writes `package.json` with everything a detector's spec needs.
+    Several checkpoints become one file that judges by their mean (`committee`). Calibration and the first row of the
+    card use people (or sources) the network never saw; `watch` adds rows and touches nothing else. Also writes
+    `package.json` with everything a detector's spec needs. name: the files', by default the recipe's.
     """  # fmt: skip
-    network, recipe, _ = load_network(checkpoint)
+    paths = [Path(checkpoint)] if isinstance(checkpoint, str | Path) else [Path(path) for path in checkpoint]
+    network, recipes = load_committee(paths)
+    recipe = recipes[0]
+    name = name or recipe.name
     out = Path(out)
-    onnx = out / f"{recipe.name}.onnx"
+    onnx = out / f"{name}.onnx"
     digest = export_onnx(network, recipe.input.size, onnx)
     parity = check_parity(network, onnx, recipe.input.size)
 
     source = open_source(recipe, data, landmarks)
     sources: dict[str, int] = {}
     if recipe.mode == "pairs":
-        options = pair_options(recipe)
+        options = pairs.pair_options(recipe)
         store = FaceStore(data, "held_out", recipe.pairs.held_out, landmarks)
         groups = [pairs.make_group(store, 2**30, n, options) for n in range(-(-pairs_to_score // options.group))]
         pictures, labels = np.concatenate([g["image"] for g in groups]), np.concatenate([g["label"] for g in groups])
@@ -74,22 +81,25 @@ def package(
     ]
     if watch is not None:
         measured += watch_rows(watch, score_pictures(network, watch.pictures, source, torch.device("cpu"), "32-true"))
-    steps = torch.load(Path(checkpoint), map_location="cpu", weights_only=True)["progress"]["step"]
+    seen = 0
+    for path in paths:
+        stored = checkpoints.load(path)
+        seen += stored["progress"]["step"] * stored["recipe"]["run"]["batch"]
     facts = card.CardFacts(
-        name=recipe.name,
-        recipe=recipe.name,
-        network=f"{recipe.network.architecture} on {recipe.network.backbone}",
+        name=name,
+        recipe=" + ".join(one.name for one in recipes),
+        network=" and ".join(describe(one) for one in recipes),
         size=recipe.input.size,
         sha256=digest,
         parameters=sum(p.numel() for p in network.parameters()),
-        pictures_seen=steps * recipe.run.batch,
+        pictures_seen=seen,
         measured=measured,
         sources=sources,
         terms=list(recipe.card.terms),
         limits=[*recipe.card.limits, _LIMIT],
         calibration=platt,
     )
-    card_path = out / f"{recipe.name}.md"
+    card_path = out / f"{name}.md"
     card.write_card(facts, card_path)
     made = Package(
         onnx,
@@ -110,6 +120,13 @@ def package(
         encoding="utf-8",
     )
     return made
+
+
+def describe(recipe: Recipe) -> str:
+    """A network in half a line, for the card."""
+    table = recipe.network
+    sees = "RGB and its high pass" if table.high_pass else "RGB"
+    return f"{table.architecture} on {table.backbone} ({recipe.input.size} px, {sees})"
 
 
 def measure(network: nn.Module, recipe: Recipe, watch: str | Path) -> list[card.Measured]:

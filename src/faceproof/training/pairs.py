@@ -18,6 +18,7 @@ from faceproof.training import degrade, masks, selfblend
 if TYPE_CHECKING:
     import torch
 
+    from faceproof.training.recipe import Recipe
     from faceproof.training.shards import FaceStore
 
 
@@ -39,6 +40,16 @@ class PairOptions:
     group: int = 4
     blend: selfblend.BlendOptions = field(default_factory=selfblend.BlendOptions)
     degrade: degrade.DegradeOptions = field(default_factory=degrade.DegradeOptions)
+
+
+def pair_options(recipe: Recipe) -> PairOptions:
+    """The recipe's table of pairs as options."""
+    table = recipe.pairs
+    return PairOptions(
+        size=recipe.input.size, heatmap=recipe.input.size // 8, crop=table.crop, group=table.group,
+        blend=selfblend.BlendOptions(table.swap, table.reenact, table.autoencoders),
+        degrade=degrade.DegradeOptions(codec=table.codec, crf=table.crf, tile=table.tile),
+    )  # fmt: skip
 
 
 _MIRROR = {"left_eye": "right_eye", "right_eye": "left_eye", "left_brow": "right_brow", "right_brow": "left_brow"}

