@@ -152,7 +152,6 @@ def pull(
 
 def _checksums(given: list[str], name: str) -> dict[str, str]:
     """``MEMBER=HEX`` by member; ``HEX`` alone belongs to the detector asked for."""
-    from faceproof.detectors import catalog
     from faceproof.detectors.ensemble import find_ensemble
     from faceproof.errors import OptionError
 
@@ -162,8 +161,7 @@ def _checksums(given: list[str], name: str) -> dict[str, str]:
         if not sign:
             if find_ensemble(name) is not None:
                 raise OptionError(f"{name} has several members", remedy="Say whose it is: --sha256 MEMBER=HEX.")
-            spec = catalog.find_spec(name).spec
-            member = spec.profile_of or spec.name
+            member = name
         found[member] = digest
     return found
 

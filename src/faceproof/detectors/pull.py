@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 
 from faceproof.detectors import catalog
 from faceproof.detectors.catalog import InstalledSpec
-from faceproof.detectors.ensemble import EnsembleSpec, find_ensemble
+from faceproof.detectors.ensemble import EnsembleMember, EnsembleSpec, find_ensemble, list_ensembles
 from faceproof.errors import OptionError, OutputError, WeightsError
 
 TIMEOUT = 30
@@ -52,12 +53,14 @@ def wanted(
 ) -> tuple[list[Wanted], list[str]]:
     """What must be fetched for the detector or ensemble ``name``, and which of its members are there already.
 
-    ``sha256`` are the user's checksums by detector or member; ``url`` stands in for the record's, of a single detector.
+    ``name`` may also be a member's alone. ``sha256`` are the user's checksums by detector or member; ``url`` stands in
+    for the record's, of a single one.
     Raises :class:`WeightsError` that names everything without an address or checksum, before anything is fetched.
     """
     joint = find_ensemble(name)
     if joint is None:
         asked = [_of_detector(name, url)]
+        sha256 = {asked[0].name if key == name else key: digest for key, digest in sha256.items()}
     elif url is not None:
         raise OptionError(f"{name} has {len(joint.members)} members and one --url", remedy="Pull a member with --url.")
     else:
@@ -99,6 +102,10 @@ def _with(one: Wanted, sha256: str) -> Wanted:
 
 
 def _of_detector(name: str, url: str | None) -> Wanted:
+    for joint in list_ensembles():
+        for member in joint.members:
+            if member.detector == name and (found := _of_member(member, url)) is not None:
+                return found
     spec = catalog.find_spec(name).spec
     if spec.profile_of:
         spec = catalog.find_spec(spec.profile_of).spec
@@ -108,13 +115,18 @@ def _of_detector(name: str, url: str | None) -> Wanted:
 
 def _of_members(joint: EnsembleSpec) -> Iterator[Wanted]:
     for name, member in {member.detector: member for member in joint.members}.items():
-        if member.checkpoint is None or member.import_as is None:
-            yield _of_detector(name, None)
-            continue
-        licence = catalog.find_spec(member.import_as).spec.licence
-        given = member.checkpoint
-        words = f"{licence.weights}, {licence.origin}"
-        yield Wanted(name, member.import_as, given.url or "", given.sha256 or "", words)
+        yield _of_member(member, None) or _of_detector(name, None)
+
+
+def _of_member(member: EnsembleMember, url: str | None) -> Wanted | None:
+    """The file that becomes this member; None for a member that is a detector of its own."""
+    given = member.checkpoint
+    if given is None or member.import_as is None:
+        return None
+    licence = catalog.find_spec(member.import_as).spec.licence
+    address, stated = (url, None) if url else (given.url, given.sha256)
+    words = f"{licence.weights}, {licence.origin}"
+    return Wanted(member.detector, member.import_as, address or "", stated or "", words)
 
 
 def fetch(
@@ -155,7 +167,7 @@ def fetch(
             )
         partial.replace(done)
     except OSError as error:
-        if isinstance(error, urllib.error.URLError | ConnectionError | TimeoutError):
+        if isinstance(error, urllib.error.URLError | ConnectionError | TimeoutError | ssl.SSLError):
             raise _unreachable(url, error) from error
         raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
     return done
