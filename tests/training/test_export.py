@@ -5,9 +5,12 @@ import pytest
 import torch
 from tests.training.test_loop import TINY
 
+from faceproof.detectors.detector import load_detector
+from faceproof.detectors.installing import add_detector
 from faceproof.errors import TrainingError, WeightsError
 from faceproof.training import card, load_recipe, package, train
 from faceproof.training.export import check_parity, export_onnx, fit_platt
+from faceproof.training.export import load_network as load_trained
 from faceproof.training.networks import FaceNetwork, build_network, load_imagenet
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -58,7 +61,7 @@ def test_platt_scaling_recovers_what_was_hidden():
         fit_platt(logits, np.ones(20_000))
 
 
-def test_a_run_ends_in_a_package(shards, tmp_path):
+def test_a_run_ends_in_a_package_that_can_be_installed(shards, tmp_path, monkeypatch):
     result = train(load_recipe("faceproof-small", TINY | {"run.epochs": 1}), shards, tmp_path / "run", quiet=True)
     made = package(result.best, shards, tmp_path / "package", pairs_to_score=20)
     facts = json.loads((tmp_path / "package/package.json").read_text())
@@ -66,6 +69,14 @@ def test_a_run_ends_in_a_package(shards, tmp_path):
     text = made.card.read_text()
     for expected in ("held-out pairs", "95 % interval", "drawn: ", "Pexels licence", made.sha256, "Limits"):
         assert expected in text
+    monkeypatch.setenv("FACEPROOF_HOME", str(tmp_path / "home"))
+    spec, _ = add_detector(tmp_path / "package", name="mine")
+    assert (spec.input.size, spec.input.mean, spec.faces.margin.value) == (64, (0.5, 0.5, 0.5), 1.0)
+    crops = [np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8) for k in range(2)]
+    detector, (network, _, _) = load_detector("mine"), load_trained(result.best)
+    batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    expected = network(batch).logit.detach().numpy()
+    np.testing.assert_allclose(detector.logits(crops).reshape(-1), expected, atol=0.02)
 
 
 def test_intervals_hold_the_value_and_narrow_with_more_groups():

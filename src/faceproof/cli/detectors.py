@@ -10,7 +10,7 @@ import typer
 
 from faceproof.cli import EXIT_SOME_FAILED
 
-_detectors = typer.Typer(no_args_is_help=True, help="Which detectors there are; fetch, check and remove them.")
+_detectors = typer.Typer(no_args_is_help=True, help="Which detectors there are; fetch, add, check and remove them.")
 
 _NAME = typer.Argument(metavar="NAME", help="A detector, as `detectors list` names it.")
 _SET = typer.Option("--set", metavar="KEY=VALUE", help="A knob of the network, for instance image_size=224.")
@@ -184,8 +184,26 @@ def _percent() -> Callable[[int, int | None], None]:
 
 
 @_detectors.command()
+def add(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Holds spec.toml and weights: RUN/package of a training run.")
+    ],
+    name: Annotated[str | None, typer.Option("--name", help="What to call it; by default as its record does.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite what is installed under that name.")] = False,
+) -> None:
+    """Install a detector that you trained: its weights are checked and must give the record's known answers."""
+    from faceproof.detectors.installing import add_detector
+
+    spec, place = add_detector(folder, name=name, replace=replace)
+    typer.echo(f"installed {spec.name} {spec.version} in {place}")
+    if spec.verdict.band is None:
+        typer.echo(f"It has no band yet in which it gives no verdict: faceproof calibrate {spec.name} --help", err=True)
+    typer.echo(f"Try it: faceproof scan FILE --detector {spec.name}")
+
+
+@_detectors.command()
 def remove(name: Annotated[str, _NAME]) -> None:
-    """Delete a detector that you imported or pulled."""
+    """Delete a detector that you imported, pulled or added."""
     from faceproof.detectors import catalog
     from faceproof.detectors.pull import remove as delete
 

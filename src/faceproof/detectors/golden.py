@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from faceproof.detectors.spec import Golden
 from faceproof.errors import SpecError, WeightsError
 from faceproof.runtime import Network
 
@@ -58,6 +59,15 @@ def difference(detector: Detector, crop: Crop) -> float:
         index = detector.spec.output.fake_index
         return float(logits[index] - logits[1 - index])
     return float(logits[0])
+
+
+def known_answers(detector: Detector, folder: Path, assets: Sequence[str] = _PATTERNS) -> tuple[Golden, ...]:
+    """What ``detector`` says to ``assets`` here, as rows for its spec; run it in fp32."""
+    rows = []
+    for asset in assets:
+        logit = difference(detector, golden_crop(asset, folder))
+        rows.append(Golden(asset=asset, logit=round(logit, 6), tolerance=max(SHIFT, 0.01 * abs(logit))))
+    return tuple(rows)
 
 
 def low_precision_tolerance(known: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,21 @@ import numpy as np
 import torch
 from torch import nn
 
+from faceproof.detectors.detector import Detector
+from faceproof.detectors.golden import known_answers
+from faceproof.detectors.spec import (
+    Calibration,
+    DetectorSpec,
+    Faces,
+    Input,
+    Licence,
+    Margin,
+    Output,
+    VerdictRule,
+    Weights,
+)
+from faceproof.detectors.spec_text import spec_to_toml
+from faceproof.runtime import load_network
 from faceproof.training import card, checkpoints, pairs
 from faceproof.training.committee import load_committee
 from faceproof.training.data import Normaliser, Watch, open_source, open_watch
@@ -51,7 +67,8 @@ def package(
 
     Several checkpoints become one file that judges by their mean (`committee`). Calibration and the first row of the
     card use people (or sources) the network never saw; `watch` adds rows and touches nothing else. Also writes
-    `package.json` with everything a detector's spec needs. name: the files', by default the recipe's.
+    `spec.toml`, with which `faceproof detectors add` installs it, and `package.json`, what was measured.
+    name: the files', by default the recipe's.
     """  # fmt: skip
     paths = [Path(checkpoint)] if isinstance(checkpoint, str | Path) else [Path(path) for path in checkpoint]
     network, recipes = load_committee(paths)
@@ -112,6 +129,7 @@ def package(
         platt,
         parity,
     )
+    (out / "spec.toml").write_text(spec_to_toml(_spec(name, recipe, made, measured)), encoding="utf-8")
     (out / "package.json").write_text(
         json.dumps(
             {**asdict(made), "onnx": onnx.name, "card": card_path.name, "measured": [asdict(m) for m in measured]},
@@ -127,6 +145,37 @@ def describe(recipe: Recipe) -> str:
     table = recipe.network
     sees = "RGB and its high pass" if table.high_pass else "RGB"
     return f"{table.architecture} on {table.backbone} ({recipe.input.size} px, {sees})"
+
+
+def _spec(name: str, recipe: Recipe, made: Package, measured: Sequence[card.Measured]) -> DetectorSpec:
+    """The detector's record: faces cut and scaled as in training, calibrated, without a band until one is chosen."""
+    ours = recipe.network.architecture == "faceproof"
+    a, b = made.platt
+    # a falling curve is that of a network that learnt nothing: calibrating it would turn its order round
+    calibration = Calibration(method="platt", a=a, b=b, data="held out of training") if a > 0 else Calibration()
+    record = DetectorSpec(
+        schema_version=1,
+        name=re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "trained",
+        version="0.1.0",
+        summary=f"Trained with the recipe {recipe.name}; AUROC {measured[0].value:.3f} on {measured[0].name}.",
+        licence=Licence(
+            weights="terms of the training data, see the model card",
+            code="Apache-2.0",
+            commercial=False,
+            origin=f"trained here with the recipe {recipe.name}",
+        ),
+        architecture=f"{recipe.network.architecture}/{recipe.network.backbone}" if ours else None,
+        weights=Weights(file=made.onnx.name, sha256=made.sha256, size=made.onnx.stat().st_size),
+        faces=Faces(margin=Margin(kind="square", value=made.crop)),
+        input=Input(size=made.size, enlarge="cubic", reduce="area", mean=made.mean, std=made.std),
+        output=Output(fake_is="high", heatmap="heatmap" if ours else None, heatmap_kind="mask" if ours else None),
+        verdict=VerdictRule(min_faces=3, min_side=48),
+        calibration=calibration,
+    )
+    answers = known_answers(
+        Detector(record, load_network(made.onnx, runtime="onnx", precision="fp32")), made.onnx.parent
+    )
+    return record.model_copy(update={"golden": answers})
 
 
 def measure(network: nn.Module, recipe: Recipe, watch: str | Path) -> list[card.Measured]:

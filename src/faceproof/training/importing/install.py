@@ -5,22 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from faceproof.detectors import catalog
 from faceproof.detectors.detector import Detector
-from faceproof.detectors.golden import golden_crop
-from faceproof.detectors.spec import Checkpoint, DetectorSpec, Golden, Weights
+from faceproof.detectors.golden import known_answers
+from faceproof.detectors.installing import Progress, free_folder, staged
+from faceproof.detectors.spec import Checkpoint, DetectorSpec, Weights
 from faceproof.detectors.spec_text import spec_to_toml
-from faceproof.errors import NetworkError, OptionError, OutputError, WeightsError
+from faceproof.errors import NetworkError, OptionError, WeightsError
 from faceproof.runtime import load_network
 from faceproof.training.convert.onnx import Agreement, compare, export_onnx, random_crops
 from faceproof.training.importing.files import read_safetensors, read_torch, sniff
@@ -32,10 +31,6 @@ from faceproof.training.systems.efficientnet import FaceClassifier
 NETWORK = "network.onnx"
 TENSORS = "network.safetensors"
 COMPARED_CROPS = 64
-
-_PATTERNS = ("pattern:1", "pattern:2")
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -83,16 +78,10 @@ def import_checkpoint(
             "input": template.input.model_copy(update={"size": size}),
         }
     )
-    folder = _free_folder(spec.name, replace)
+    folder = free_folder(spec.name, replace)
     kind = sniff(source)
     progress(f"reading {source.name}")
-    staging = catalog.home() / "staging" / f"{spec.name}.{os.getpid()}"
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to {catalog.home()}: {error.strerror}") from error
-    try:
+    with staged(folder) as staging:
         if kind == "onnx":
             parameters, agreement = None, None
             _take_onnx(source, staging / NETWORK, spec)
@@ -109,9 +98,6 @@ def import_checkpoint(
         (staging / "spec.toml").write_text(
             _HEADER.format(file=json.dumps(source.name)) + spec_to_toml(spec), encoding="utf-8"
         )
-        _move(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return Imported(spec, folder, parameters, agreement)
 
 
@@ -126,23 +112,6 @@ def _template(name: str) -> DetectorSpec:
         known = ", ".join(LAYOUTS)
         raise OptionError(f"nothing can be imported as {name}", remedy=f"Files can be imported as {known}.")
     return spec
-
-
-def _free_folder(name: str, replace: bool) -> Path:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,79}", name):
-        raise OptionError(
-            f"{name!r} cannot be a detector's name", remedy="Use lower-case letters, digits, dots and dashes."
-        )
-    for installed in catalog.installed_specs():
-        if installed.spec.name != name:
-            continue
-        if installed.origin == "package" and (installed.spec.weights.sha256 and installed.spec.profile_of is None):
-            raise OptionError(f"{name} belongs to the package", remedy="Choose another --name.")
-        if installed.origin == "user" and not replace:
-            raise OptionError(
-                f"a detector called {name} is installed already", remedy="Choose another --name, or add --replace."
-            )
-    return catalog.user_models() / name
 
 
 def read_network(path: Path, architecture: str, settings: Settings | None = None) -> nn.Module:
@@ -242,34 +211,11 @@ def _finished(spec: DetectorSpec, folder: Path, source: Path) -> DetectorSpec:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     detector = Detector(spec, load_network(path, runtime="onnx", precision="fp32"))
-    rows = []
-    for asset, values in zip(_PATTERNS, detector.logits([golden_crop(a, folder) for a in _PATTERNS]), strict=True):
-        index = spec.output.fake_index
-        logit = float(values[0] if len(values) == 1 else values[index] - values[1 - index])
-        rows.append(
-            Golden(asset=asset, logit=round(logit, 6), tolerance=max(0.02, 0.01 * abs(float(np.float32(logit)))))
-        )
     return spec.model_copy(
         update={
             "version": f"{spec.version.partition('+')[0]}+{origin[:8]}",
             "weights": Weights(file=NETWORK, sha256=digest, size=path.stat().st_size),
             "checkpoint": Checkpoint(file=source.name, sha256=origin),
-            "golden": tuple(rows),
+            "golden": known_answers(detector, folder),
         }
     )
-
-
-def _move(staging: Path, folder: Path) -> None:
-    """Put the finished folder in place in one step; one imported before goes only when the new one is there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    old = staging.with_name(staging.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    try:
-        staging.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
