@@ -1,4 +1,4 @@
-"""`faceproof train RECIPE`, `train preview`, `train landmarks`, `train autoencoders`, `train package`,
+"""`faceproof train RECIPE`, `train gather`, `train preview`, `train landmarks`, `train autoencoders`, `train package`,
 `train average`, `train score`, `train recipes`."""
 
 from __future__ import annotations
@@ -182,6 +182,36 @@ def preview(
         theirs = statistics(watch.pictures[watch.labels < 0.5])
         for name, values in statistics(reals).items():
             typer.echo(f"{name:<40}{values!s:>25} {theirs[name]!s:>25}")
+
+
+@rooms.command()
+def gather(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER…", help="Pictures and videos of real people, a sub-folder each.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The shard folder to write.")],
+    per_video: Annotated[int, typer.Option(min=1, help="Frames taken of a video.", show_default=True)] = 8,
+    min_side: Annotated[int, typer.Option(min=32, help="Smallest face kept, in pixels.", show_default=True)] = 64,
+    source: Annotated[str, typer.Option(help="What the model card calls the collection.", show_default=True)] = "own",
+) -> None:
+    """Cut the faces of real people out of pictures and videos, for recipes that need no fakes."""
+    from faceproof.cli import EXIT_SOME_FAILED
+    from faceproof.cli.measuring import progress
+    from faceproof.media import walk
+    from faceproof.training.gather import gather_faces
+
+    total = sum(1 for _ in walk(folders))
+    with progress(kept=False) as announce:
+        tell = announce(f"{total:,} files")
+        found = gather_faces(
+            folders, out, per_video=per_video, min_side=min_side, source=source,
+            on_file=lambda number, path: tell(number, total, path) if tell is not None else None,
+        )  # fmt: skip
+    typer.echo(f"{out}: {found.faces:,} faces of {found.people:,} people; {len(found.faceless):,} without a face")
+    for path, why in found.unreadable.items():
+        typer.echo(f"{path}: {why}", err=True)
+    if found.unreadable:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 @rooms.command()
