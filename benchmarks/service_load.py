@@ -8,7 +8,6 @@ on a real clip, in processor seconds, for the sizing table of docs/deploy.md.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import io
 import json
 import os
@@ -55,12 +54,13 @@ class NoNetwork:
 
     def __init__(self) -> None:
         self.default = "none"
+        self._sha256 = spec_sha256(parse_spec(SPEC))
 
     def specs(self) -> list[DetectorSpec]:
         return [parse_spec(SPEC)]
 
     def fingerprint(self, name: str) -> str:
-        return spec_sha256(parse_spec(SPEC))
+        return self._sha256
 
     def load(self, name: str, *, device: str, threads: int | None) -> Detector:
         return Detector(parse_spec(SPEC), FakeNetwork())
@@ -80,11 +80,6 @@ def small_clip(seed: int, frames: int = 12) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode(None))
     return target.getvalue()
-
-
-def another(clip: bytes, number: int) -> bytes:
-    """The same clip as a file of its own: a free box at the end holds the number."""
-    return clip + b"\0\0\0\x10free" + number.to_bytes(8, "big")
 
 
 class Server:
@@ -127,6 +122,14 @@ class Server:
         pids = [int(pid) for file in children for pid in _read(file).split()]
         return {"server": _resident(self.process.pid), "workers": sum(_resident(pid) for pid in pids)}
 
+    def cpu(self) -> float:
+        """Processor seconds of the server itself so far, without its workers."""
+        fields = _read(Path(f"/proc/{self.process.pid}/stat")).rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stats(self) -> dict[str, Any]:
+        return dict(httpx.get(f"{self.url}/v1/stats", timeout=60).json())
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(60)
@@ -149,47 +152,37 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-async def upload_all(
-    url: str, uploaders: int, clips: int, content: bytes, *, every: float = 0.0, first: int = 0
-) -> tuple[set[str], list[float], list[float]]:
-    """Each uploader sends its clips one after another and looks at its job. Returns ids and seconds of both.
+def upload_all(
+    server: Server, clip: bytes, uploaders: int, clips: int, *, every: float = 0.0, first: int = 0, frames: str = "auto"
+) -> dict[str, Any]:
+    """Each uploader sends its clips one after another and looks at its job after each, from a process of its own.
 
     ``every``: seconds from one upload of an uploader to its next, as people have them; 0 is as fast as it goes. ``first``
-    keeps the files apart from those of another call.
+    keeps the files apart from those of another call. Besides what :mod:`benchmarks.uploaders` prints: the processor seconds
+    that the server spent meanwhile.
     """
-    ids: set[str] = set()
-    posts: list[float] = []
-    looks: list[float] = []
-    limits = httpx.Limits(max_connections=uploaders)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
-
-        async def one(uploader: int) -> None:
-            begun = time.perf_counter() + every * uploader / uploaders
-            for number in range(first, first + clips):
-                await asyncio.sleep(max(0.0, begun + every * (number - first) - time.perf_counter()))
-                file = ("clip.mp4", another(content, uploader * 1_000_000 + number))
-                started = time.perf_counter()
-                answer = await client.post("/v1/jobs", files={"file": file}, data={"evidence": "false"})
-                posts.append(time.perf_counter() - started)
-                answer.raise_for_status()
-                ids.add(answer.json()["id"])
-                started = time.perf_counter()
-                (await client.get(f"/v1/jobs/{answer.json()['id']}")).raise_for_status()
-                looks.append(time.perf_counter() - started)
-
-        await asyncio.gather(*(one(number) for number in range(uploaders)))
-    return ids, posts, looks
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        file.write(clip)
+        file.flush()
+        command = [sys.executable, "-m", "benchmarks.uploaders", server.url, file.name, "--uploaders", str(uploaders)]
+        command += ["--clips", str(clips), "--every", str(every), "--first", str(first), "--frames", frames]
+        before = server.cpu()
+        done = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, check=True)
+        return {**json.loads(done.stdout), "server_cpu": server.cpu() - before}
 
 
-def drained(url: str, *, watch: Server | None = None) -> list[dict[str, float]]:
+def drained(server: Server) -> list[dict[str, float]]:
     """Wait until no job waits or runs; memory on the way, every two seconds."""
     seen: list[dict[str, float]] = []
+    told = time.monotonic()
     while True:
-        stats = httpx.get(f"{url}/v1/stats", timeout=60).json()
-        if watch is not None:
-            seen.append({**watch.memory(), "done": stats["jobs"].get("done", 0)})
-        if not stats["jobs"].get("queued") and not stats["jobs"].get("running"):
+        jobs = server.stats()["jobs"]
+        seen.append({**server.memory(), "done": jobs.get("done", 0)})
+        if not jobs.get("queued") and not jobs.get("running"):
             return seen
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            print(f"  {jobs.get('done', 0)} jobs done, {jobs.get('queued', 0)} wait", file=sys.stderr, flush=True)
         time.sleep(2)
 
 
@@ -199,39 +192,63 @@ def load(uploaders: int, clips: int, workers: int, paced: int) -> dict[str, Any]
         server = Server(Path(folder), workers)
         try:
             content = small_clip(1)
-            asyncio.run(upload_all(server.url, 2, 2, small_clip(2)))
-            drained(server.url)
+            upload_all(server, small_clip(2), 2, 2)
+            drained(server)
             started = time.perf_counter()
-            ids, posts, looks = asyncio.run(upload_all(server.url, uploaders, clips, content))
-            sent = time.perf_counter() - started
-            more, slow_posts, slow_looks = asyncio.run(
-                upload_all(server.url, uploaders, paced, content, every=1.0, first=clips)
-            )
-            waiting = httpx.get(f"{server.url}/v1/stats", timeout=60).json()["jobs"].get("queued", 0)
-            memory = drained(server.url, watch=server)
+            # Two frames of each: the workers never run out of work, and yet ten thousand jobs end within minutes.
+            fast = upload_all(server, content, uploaders, clips, frames="2")
+            slow = upload_all(server, content, uploaders, paced, every=1.0, first=clips, frames="2")
+            waiting = server.stats()["jobs"].get("queued", 0)
+            memory = drained(server)
             took = time.perf_counter() - started
-            done = httpx.get(f"{server.url}/v1/stats").json()["jobs"].get("done", 0) - 4
+            stats = server.stats()
         finally:
             server.stop()
-    count = uploaders * (clips + paced)
-    quarter = [m for m in memory if m["done"] >= (done + 4) * 0.25] or memory
+    done = stats["jobs"].get("done", 0) - 4
+    count, ids = uploaders * (clips + paced), {*fast["ids"], *slow["ids"]}
     return {
         "uploads": count,
         "jobs_done": done,
-        "lost": count - len(ids | more) + (len(ids | more) - done),
-        "as_fast_as_they_can": {**_spread(posts, looks), "uploads_per_second": round(uploaders * clips / sent, 1)},
-        "one_a_second_each": {**_spread(slow_posts, slow_looks), "jobs_that_waited_at_the_end": waiting},
+        "lost": count - len(ids) + (len(ids) - done),
+        "finished_twice": round(stats["totals"]["jobs_done"] - stats["jobs"].get("done", 0)),
+        "as_fast_as_they_can": _spread(fast),
+        "one_a_second_each": {**_spread(slow), "jobs_that_waited_at_the_end": waiting},
         "jobs_per_second": round(done / took, 1),
-        "memory_mb_after_a_quarter": {k: round(quarter[0][k]) for k in ("server", "workers")},
-        "memory_mb_at_the_end": {k: round(memory[-1][k]) for k in ("server", "workers")},
+        **_growth(memory),
     }
 
 
-def _spread(posts: Sequence[float], looks: Sequence[float]) -> dict[str, float]:
+def memory(jobs: int, workers: int) -> dict[str, Any]:
+    """Memory of the server and its workers over many jobs, once a quarter of them has warmed everything up."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder), workers)
+        try:
+            upload_all(server, small_clip(5), 10, jobs // 10)
+            seen = drained(server)
+        finally:
+            server.stop()
+    return {"jobs": jobs, **_growth(seen)}
+
+
+def _growth(seen: Sequence[dict[str, float]]) -> dict[str, Any]:
+    last = seen[-1]["done"]
+    marks = {share: next(m for m in seen if m["done"] >= last * share) for share in (0.25, 0.5, 0.75, 1.0)}
+    return {
+        f"{who}_memory_mb_by_share_of_jobs_done": {share: round(one[who]) for share, one in marks.items()}
+        for who in ("server", "workers")
+    }
+
+
+def _spread(sent: dict[str, Any]) -> dict[str, float]:
+    posts, looks = sent["posts"], sent["looks"]
     return {
         "post_p50_ms": round(statistics.median(posts) * 1000, 1),
         "post_p95_ms": round(percentile(posts, 0.95) * 1000, 1),
         "get_p95_ms": round(percentile(looks, 0.95) * 1000, 1),
+        "all_answers_p95_ms": round(percentile(posts + looks, 0.95) * 1000, 1),
+        "uploads_per_second": round(len(posts) / sent["seconds"], 1),
+        "server_cpu_ms_per_upload_and_look": round(sent["server_cpu"] / len(posts) * 1000, 2),
+        "client_cpu_ms_per_upload_and_look": round(sent["cpu"] / len(posts) * 1000, 2),
     }
 
 
@@ -245,10 +262,10 @@ def scaling(jobs: int, clip: Path | None = None) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             server = Server(Path(folder), workers, installed=clip is not None)
             try:
-                asyncio.run(upload_all(server.url, workers * 2, 4 if clip is None else 1, warming))
-                drained(server.url)
-                ids, _, _ = asyncio.run(upload_all(server.url, 4, jobs // 4, timed))
-                drained(server.url)
+                upload_all(server, warming, workers * 2, 4 if clip is None else 1, first=900_000)
+                drained(server)
+                ids = upload_all(server, timed, 4, jobs // 4)["ids"]
+                drained(server)
                 rows = [httpx.get(f"{server.url}/v1/jobs/{one}").json() for one in ids]
             finally:
                 server.stop()
@@ -316,13 +333,14 @@ def sizing(cpu_seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--uploaders", type=int, default=50)
-    parser.add_argument("--clips", type=int, default=200, help="of each uploader")
+    parser.add_argument("--uploaders", type=int, default=50, help="0 leaves this part out")
+    parser.add_argument("--clips", type=int, default=200, help="of each uploader, at least one")
     parser.add_argument(
-        "--paced", type=int, default=60, help="clips of each uploader at one a second, after the others"
+        "--paced", type=int, default=20, help="clips of each uploader at one a second, after the others"
     )
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="the same in about four minutes: 1,400 uploads, 80 jobs")
+    parser.add_argument("--quick", action="store_true", help="the same with 1,400 uploads, 200 and 80 jobs")
+    parser.add_argument("--memory-jobs", type=int, default=1000, help="0 leaves this part out")
     parser.add_argument("--scaling-jobs", type=int, default=200, help="0 leaves this part out")
     parser.add_argument(
         "--scaling-clip", type=Path, metavar="CLIP", help="only what a second worker adds, with the installed detector"
@@ -330,14 +348,18 @@ def main() -> None:
     parser.add_argument("--cost", type=Path, metavar="CLIP", help="measure the installed detector instead")
     chosen = parser.parse_args()
     if chosen.quick:
-        chosen.clips, chosen.paced, chosen.scaling_jobs = 8, 20, 80
+        chosen.clips, chosen.paced, chosen.memory_jobs, chosen.scaling_jobs = 8, 20, 200, 80
     if chosen.cost:
         found: dict[str, Any] = {"cost": cost(chosen.cost)}
         print(sizing(found["cost"]["cpu_seconds_for_a_minute"]))
     elif chosen.scaling_clip:
         found = {"scaling": scaling(chosen.scaling_jobs, chosen.scaling_clip)}
     else:
-        found = {"load": load(chosen.uploaders, chosen.clips, chosen.workers, chosen.paced)}
+        found = {}
+        if chosen.uploaders:
+            found["load"] = load(chosen.uploaders, chosen.clips, chosen.workers, chosen.paced)
+        if chosen.memory_jobs:
+            found["memory"] = memory(chosen.memory_jobs, chosen.workers)
         if chosen.scaling_jobs:
             found["scaling"] = scaling(chosen.scaling_jobs)
     found["machine"] = {"cores": os.cpu_count(), "load_average": [round(x, 1) for x in os.getloadavg()]}

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from fastapi.testclient import TestClient
 from service_under_test import ended, free_port, job_row, make_clip, make_settings, outcomes, submit, wait_for
 
 from faceproof.errors import OutputError
-from faceproof.service import jobs
+from faceproof.service import audit, jobs
 from faceproof.service.app import make_app
 from faceproof.service.running import run_job
 from faceproof.service.site import Site
@@ -117,6 +118,37 @@ def test_a_restarted_server_goes_on(tmp_path: Path, how: signal.Signals) -> None
     store = Store(f"sqlite:///{tmp_path / 'faceproof.db'}")
     assert outcomes(store, running["id"])[:2] == (1, 1)
     assert outcomes(store, waiting["id"])[:2] == (1, 1)
+    store.close()
+
+
+def test_what_was_answered_is_there_after_a_server_was_killed_among_uploads(tmp_path: Path) -> None:
+    port = free_port()
+    server = Server(tmp_path, port)
+    answered: list[str] = []
+
+    def upload(first: int) -> None:
+        with httpx.Client(base_url=server.client.base_url, timeout=20) as client, suppress(httpx.TransportError):
+            for number in range(first, first + 1000):
+                clip = make_clip(1, frames=3) + b"\0\0\0\x10free" + number.to_bytes(8, "big")
+                answered.append(submit(client, clip)["id"])
+
+    threads = [threading.Thread(target=upload, args=(1000 * i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(answered) > 40, what="some uploads")
+    server.stop(signal.SIGKILL)
+    for thread in threads:
+        thread.join(30)
+    server = Server(tmp_path, port)
+    try:
+        for job_id in answered:
+            job = server.client.get(f"/v1/jobs/{job_id}").json()
+            assert job["state"] in ("queued", "running", "done")
+            assert server.client.get(f"/v1/jobs/{job_id}/media").status_code == 200
+    finally:
+        server.stop()
+    store = Store(f"sqlite:///{tmp_path / 'faceproof.db'}")
+    assert audit.verify(store).whole
     store.close()
 
 

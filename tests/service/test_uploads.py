@@ -32,7 +32,15 @@ def read(
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", b"multipart/form-data; boundary=x")]}
     request = Request(scope, next_piece)
-    return asyncio.run(receive(request, files, most_bytes=10**6, most_files=most_files, first=lambda: None, then=then))
+
+    async def no_limit() -> None:
+        return None
+
+    received = asyncio.run(receive(request, files, most_bytes=10**6, most_files=most_files, first=no_limit))
+    try:
+        return then(received.form())
+    finally:
+        received.discard()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from faceproof import __version__
 from faceproof.service import pages, routes_jobs, routes_labels, routes_results, routes_site
 from faceproof.service.callers import Doorkeeper
 from faceproof.service.housekeeping import Housekeeping
+from faceproof.service.intake import Intake
 from faceproof.service.metrics import Metrics
 from faceproof.service.problems import answer_problems
 from faceproof.service.settings import Settings
@@ -63,12 +64,16 @@ def make_app(settings: Settings) -> FastAPI:
         app.state.metrics = Metrics(site, watch)
         housekeeping = Housekeeping(site, watch=watch)
         housekeeping.start()
+        intake = Intake(site)
+        app.state.intake = intake
+        intake.start()
         crew = Crew(site, 0 if settings.broker else settings.workers)
         app.state.crew = crew
         crew.start()
         try:
             yield
         finally:
+            intake.stop()
             crew.stop()
             housekeeping.stop()
             site.close()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from faceproof.service.tables import AuditEntry
 
 GENESIS = "0" * 64
 _LOCK = 5231402
+_LAST = sa.select(AuditEntry.seq, AuditEntry.hash).order_by(AuditEntry.seq.desc()).limit(1)
 
 
 def seal(entry: AuditEntry) -> str:
@@ -29,25 +31,43 @@ def seal(entry: AuditEntry) -> str:
     return hashlib.sha256(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Act:
+    """Who did what to what. ``details`` hold no names, no faces, no addresses."""
+
+    actor: str
+    action: str
+    target: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
 def record(session: Session, actor: str, action: str, target: str, **details: Any) -> None:
-    """Append an entry within the caller's writing transaction. ``details`` hold no names, no faces, no addresses."""
+    """Append an entry within the caller's writing transaction, as its last step: on PostgreSQL others wait for its end."""
+    record_all(session, [Act(actor, action, target, details)])
+
+
+def record_all(session: Session, acts: Sequence[Act]) -> None:
+    """As :func:`record`, several at once."""
     if session.get_bind().dialect.name == "postgresql":
         # SQLite has one writer anyway.
         session.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-    last = session.execute(
-        sa.select(AuditEntry.seq, AuditEntry.hash).order_by(AuditEntry.seq.desc()).limit(1)
-    ).one_or_none()
-    entry = AuditEntry(
-        seq=last.seq + 1 if last else 1,
-        at=time.time(),
-        actor=actor,
-        action=action,
-        target=target,
-        details=json.dumps(details, sort_keys=True),
-        previous_hash=last.hash if last else GENESIS,
-    )
-    entry.hash = seal(entry)
-    jobs.insert_row(session, entry)
+    last = session.connection().execute(_LAST).one_or_none()
+    number, previous = (last.seq, last.hash) if last else (0, GENESIS)
+    entries = []
+    for act in acts:
+        number += 1
+        entry = AuditEntry(
+            seq=number,
+            at=time.time(),
+            actor=act.actor,
+            action=act.action,
+            target=act.target,
+            details=json.dumps(act.details, sort_keys=True),
+            previous_hash=previous,
+        )
+        entry.hash = previous = seal(entry)
+        entries.append(entry)
+    jobs.insert_rows(session, entries)
 
 
 @dataclass(frozen=True)

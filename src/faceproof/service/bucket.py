@@ -18,6 +18,8 @@ class BucketFiles:
     """Objects below ``s3://bucket/prefix``. Credentials and endpoint come from boto3's usual variables
     (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL_S3``)."""
 
+    keeps_at_once = False
+
     def __init__(self, address: str, data: Path) -> None:
         scheme, _, rest = address.partition("://")
         self._bucket, _, prefix = rest.partition("/")

@@ -163,6 +163,11 @@ def site_of(request: Request) -> Site:
     return found
 
 
+async def _the_site(request: Request) -> Site:
+    """As a dependency. One that is not ``async`` would be run in a thread, for each request."""
+    return site_of(request)
+
+
 def door_of(request: Request) -> Doorkeeper:
     found: Doorkeeper = request.app.state.door
     return found
@@ -201,18 +206,26 @@ Reader = Annotated[Caller, Depends(needs("read"))]
 Uploader = Annotated[Caller, Depends(needs("scan", "upload"))]
 Labeller = Annotated[Caller, Depends(needs("label"))]
 Deleter = Annotated[Caller, Depends(needs("delete"))]
-TheSite = Annotated[Site, Depends(site_of)]
+TheSite = Annotated[Site, Depends(_the_site)]
 
 
-def check_quota(session: Session, caller: Caller, size: int) -> None:
-    """Raises :class:`Problem` 429 when one more job of ``size`` bytes exceeds the caller's day."""
+@dataclass
+class Spent:
+    """Jobs and bytes of an owner that are accepted but not booked yet."""
+
+    jobs: int = 0
+    size: int = 0
+
+
+def check_quota(session: Session, caller: Caller, more: Spent, size: int) -> None:
+    """Raises :class:`Problem` 429 when ``size`` bytes beside what is booked and ``more`` exceed the caller's day."""
     if caller.jobs_per_day is None and caller.bytes_per_day is None:
         return
     now = time.time()
     used: Any = session.execute(
         sa.select(Usage.jobs, Usage.size).where(Usage.owner == caller.owner, Usage.day == int(now // 86400))
     ).one_or_none()
-    jobs, spent = (used.jobs, used.size) if used else (0, 0)
+    jobs, spent = (used.jobs + more.jobs, used.size + more.size) if used else (more.jobs, more.size)
     over = (caller.jobs_per_day is not None and jobs + 1 > caller.jobs_per_day) or (
         caller.bytes_per_day is not None and spent + size > caller.bytes_per_day
     )

@@ -16,7 +16,12 @@ from faceproof.service.tables import new_id
 
 
 class Files(Protocol):
-    """Named, immutable files. Names are made here (``media/<id>``, ``evidence/<job>/<file>``), never taken from users."""
+    """Named, immutable files. Names are made here (``media/<id>``, ``evidence/<job>/<file>``), never taken from users.
+
+    ``keeps_at_once``: :meth:`keep` only gives a file another name; otherwise it may take as long as a network does.
+    """
+
+    keeps_at_once: bool
 
     def incoming(self) -> Path:
         """A fresh local path for bytes that are still arriving."""
@@ -59,6 +64,8 @@ class Files(Protocol):
 class LocalFiles:
     """Files below one folder, readable by this user only."""
 
+    keeps_at_once = True
+
     def __init__(self, root: Path) -> None:
         self.root = root
         for folder in ("incoming", "media", "evidence"):
@@ -70,10 +77,14 @@ class LocalFiles:
     def keep(self, path: Path, name: str) -> None:
         target = self.root / name
         with room_needed():
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if path.stat().st_dev == target.parent.stat().st_dev:
+            try:
                 path.replace(target)
-            else:
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                path.replace(target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
                 fresh = target.with_name(target.name + ".part")
                 shutil.copyfile(path, fresh)
                 fresh.replace(target)

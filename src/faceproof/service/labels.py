@@ -47,8 +47,7 @@ def give(site: Site, caller: Caller, job: Job, truth: Truth, note: str) -> FileL
         own = FileLabel.owner == caller.owner
         session.execute(sa.delete(FileLabel).where(own, FileLabel.sha256 == sha256))
         made = {one.id: _row(one, caller, sha256, truth, note) for one in judged}
-        for row in made.values():
-            jobs.insert_row(session, row)
+        jobs.insert_rows(session, list(made.values()))
         audit.record(session, caller.owner, "job.label", job.id, truth=truth)
     return made[job.id]
 

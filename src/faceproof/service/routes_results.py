@@ -16,11 +16,11 @@ from faceproof.results import Report
 from faceproof.service import submission
 from faceproof.service.callers import Reader, TheSite, Uploader
 from faceproof.service.problems import Problem, documented, not_found
-from faceproof.service.routes_jobs import find_job, form_schema
+from faceproof.service.routes_jobs import TheIntake, find_job, form_schema, shown
 from faceproof.service.site import Site
-from faceproof.service.submission import Submitted
+from faceproof.service.submission import Submission
 from faceproof.service.tables import FINAL, Job, Medium, Result, State
-from faceproof.service.uploads import Form, receive
+from faceproof.service.uploads import receive
 from faceproof.service.views import JobView, view_job
 
 router = APIRouter(prefix="/v1", tags=["results"])
@@ -37,24 +37,23 @@ _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
     ),
     openapi_extra=form_schema({"file": {"type": "string", "format": "binary"}}, required=["file"]),
 )
-async def judge_image(request: Request, caller: Uploader, site: TheSite) -> Response:
-    def submit(form: Form) -> Submitted:
+async def judge_image(request: Request, caller: Uploader, site: TheSite, intake: TheIntake) -> Response:
+    received = await receive(request, site.files, most_bytes=site.settings.max_upload, most_files=1, first=intake.room)
+
+    def prepare() -> Submission:
+        form = received.form()
         upload = form.uploads[0] if form.uploads else None
         if upload is None:
             raise Problem(422, "file", "the form holds no file", "Send the picture as the form field `file`.")
         if upload.mime.startswith("video/"):
             raise Problem(415, "video", "this is a video", "Send videos to POST /v1/jobs.")
         wish = submission.read_wish(site, caller, form.fields, priority=1)
-        return submission.submit(site, caller, wish, upload, correlation=request.state.request_id)
+        return submission.make_submission(site, caller, wish, upload, correlation=request.state.request_id)
 
-    submitted = await receive(
-        request,
-        site.files,
-        most_bytes=site.settings.max_upload,
-        most_files=1,
-        first=lambda: submission.require_room(site),
-        then=submit,
-    )
+    try:
+        submitted = await intake.take(prepare)
+    finally:
+        received.discard()
     job = submitted.job
     ends = time.monotonic() + site.settings.wait
     while job.state not in FINAL and time.monotonic() < ends:
@@ -64,7 +63,7 @@ async def judge_image(request: Request, caller: Uploader, site: TheSite) -> Resp
         return await run_in_threadpool(_report_of, site, job)
     if job.state == State.FAILED:
         raise Problem(422, job.error_code or "failed", job.error_message or "", job.error_remedy or "")
-    return JSONResponse(view_job(job).model_dump(mode="json"), status_code=202)
+    return shown(view_job(job), status=202)
 
 
 def _fresh(site: Site, job: Job) -> Job:

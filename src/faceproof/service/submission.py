@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +15,34 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from faceproof import __version__
-from faceproof.errors import OptionError
+from faceproof.errors import FaceproofError, OptionError, OutputError
 from faceproof.service import audit, jobs
-from faceproof.service.callers import Caller, check_quota
+from faceproof.service.callers import Caller, Spent, check_quota
 from faceproof.service.outward import resolve
 from faceproof.service.problems import Problem
 from faceproof.service.running import insert_medium
 from faceproof.service.settings import parse_span
 from faceproof.service.site import Site
-from faceproof.service.tables import Idempotency, Job, Medium, State, new_id
+from faceproof.service.tables import Counter, Idempotency, Job, Medium, State, new_id
 from faceproof.service.uploads import Upload, tidy_name
 
 _FRAMES = re.compile(r"auto|all|[1-9]\d{0,5}|every:[1-9]\d{0,5}", re.ASCII)
+_KNOWN = (
+    sa.select(Idempotency, Job)
+    .join(Job, Job.id == Idempotency.job_id)
+    .where(Idempotency.owner == sa.bindparam("owner"), Idempotency.token.in_(sa.bindparam("tokens", expanding=True)))
+)
+# Jobs that give, or will give, the same report; the newest last.
+_SAME = (
+    sa.select(Job)
+    .where(
+        Job.owner == sa.bindparam("owner"),
+        Job.fingerprint.in_(sa.bindparam("marks", expanding=True)),
+        Job.state.in_([State.DONE.value, State.QUEUED.value, State.RUNNING.value]),
+    )
+    .order_by(Job.created_at)
+)
+
 _FIELDS = ("detector", "frames", "faces", "evidence", "priority", "keep", "webhook", "fresh", "url")
 
 
@@ -56,6 +73,10 @@ class Submitted:
     reused: bool = False
     replayed: bool = False
 
+    @property
+    def is_new(self) -> bool:
+        return not self.reused and not self.replayed
+
 
 def read_wish(site: Site, caller: Caller, fields: dict[str, str], *, priority: int = 0) -> Wish:
     """Check the form's options. Raises :class:`OptionError` and the like, each naming the field."""
@@ -81,6 +102,13 @@ def read_wish(site: Site, caller: Caller, fields: dict[str, str], *, priority: i
         fresh=_yes("fresh", fields.get("fresh")),
         url=_address(fields.get("url"), site, "url"),
     )
+
+
+def require_public(site: Site, wish: Wish) -> None:
+    """Ask the name server about the wish's addresses, which takes its time. Raises :class:`AddressError`."""
+    for address in (wish.webhook, wish.url):
+        if address:
+            resolve(address, private=site.settings.private_addresses)
 
 
 def _shown(text: str) -> str:
@@ -126,31 +154,39 @@ def _address(text: str | None, site: Site, field: str) -> str | None:
         raise Problem(403, "fetch_off", "this server does not fetch addresses", "Upload the file itself.")
     if not (text.isascii() and text.isprintable()) or len(text) > 2000:
         raise OptionError(f"{field} is not a web address", remedy="Encode other characters as %XX.")
-    resolve(text, private=site.settings.private_addresses)
     return text
 
 
-def require_room(site: Site) -> None:
-    """Raises :class:`Problem` 429 when the queue is full, before a byte of the upload is read."""
-    with site.store.read() as session:
-        _require_room(session, site, 1)
-
-
-def _require_room(session: Session, site: Site, more: int) -> None:
-    waiting = jobs.queued(session)
-    if waiting + more > site.settings.max_queued:
+def require_room(session: Session, site: Site, waiting: int) -> None:
+    """Raises :class:`Problem` 429 when there is no room for another job beside those ``waiting``."""
+    if waiting >= site.settings.max_queued:
         wait = str(max(5, min(600, round(waiting * _seconds_per_job(session) / max(1, site.settings.workers)))))
         raise Problem(429, "queue_full", "the queue is full", f"Try again in {wait} s.", headers={"Retry-After": wait})
 
 
 def _seconds_per_job(session: Session) -> float:
-    from faceproof.service.tables import Counter
-
     seconds, done = (session.get(Counter, name) for name in ("scan_seconds", "jobs_done"))
     return seconds.value / done.value if seconds and done and done.value else 1.0
 
 
-def submit(
+@dataclass
+class Submission:
+    """A request to judge a file, checked as far as that goes without the database, and the rows it would become.
+
+    ``kept``: the file lies where the medium's row says. ``token`` is the Idempotency-Key.
+    """
+
+    caller: Caller
+    wish: Wish
+    upload: Upload | None
+    job: Job
+    medium: Medium | None
+    said: str
+    token: str | None = None
+    kept: bool = False
+
+
+def make_submission(
     site: Site,
     caller: Caller,
     wish: Wish,
@@ -159,61 +195,152 @@ def submit(
     token: str | None = None,
     batch: str | None = None,
     correlation: str | None = None,
-) -> Submitted:
-    """Make the job, or find the one that answers already. The upload's file is kept or removed.
-
-    Raises what the upload's own fault says, :class:`Problem` for quotas and a full queue, and
-    :class:`faceproof.errors.OutputError` when there is no room.
-    """
+) -> Submission:
+    """Raises what the upload's own fault says, and :class:`Problem` when there is nothing to judge."""
     if upload is None and wish.url is None:
         raise Problem(422, "file", "the form holds no file", "Send the file as the form field `file`.")
     if upload is not None and upload.fault is not None:
         raise upload.fault
     content = upload.sha256 if upload else str(wish.url)
-    replayed = _replayed(site, caller, token, request_hash(content, wish))
-    if replayed is not None:
-        return replayed
     mark = fingerprint(site, content, wish) if upload else None
     medium = insert_medium(site, sha256=upload.sha256, size=upload.size, mime=upload.mime) if upload else None
     name = upload.file_name if upload else tidy_name(str(wish.url).partition("?")[0])
     job = _row(caller, wish, name, mark, medium.id if medium else None, batch, correlation)
+    return Submission(caller, wish, upload, job, medium, request_hash(content, wish) if token else "", token)
+
+
+def submit(site: Site, submission: Submission) -> Submitted:
+    """Make the job, or find the one that answers already. The upload's file is kept or left where it is.
+
+    Raises :class:`Problem` for quotas and a full queue, :class:`faceproof.errors.OutputError` when there is no room.
+    """
+    outcome = settle(site, [submission])[0]
+    if isinstance(outcome, Exception):
+        raise outcome
+    if outcome.is_new:
+        site.ring(outcome.job.id)
+    return outcome
+
+
+def settle(site: Site, wanted: Sequence[Submission]) -> list[Submitted | Exception]:
+    """What each submission came to, in their order: all of them in one transaction, since that costs like one.
+
+    One that the database or the disk refuses does not take the others along.
+    """
     try:
         with site.store.write() as session:
-            same = None if wish.fresh or mark is None else _same(session, caller, mark)
-            if same is None:
-                _require_room(session, site, 1)
-                check_quota(session, caller, upload.size if upload else 0)
-                jobs.use(session, caller.owner, upload.size if upload else 0)
-                if medium is not None and upload is not None:
-                    # Before the row is committed: a row without its file would be a lost job.
-                    site.files.keep(upload.path, f"media/{medium.id}")
-                    jobs.insert_row(session, medium)
-                jobs.enqueue(session, job)
-                audit.record(session, caller.owner, "job.submit", job.id)
-            if token is not None:
-                session.add(
-                    Idempotency(
-                        owner=caller.owner,
-                        token=token,
-                        request_hash=request_hash(content, wish),
-                        job_id=same.id if same else job.id,
-                        created_at=time.time(),
-                    )
-                )
-    except IntegrityError:
-        # The same request arrived twice at once; the other one won.
-        _drop(site, medium)
-        other = _replayed(site, caller, token, request_hash(content, wish))
-        if other is None:
-            raise
-        return other
-    except BaseException:
-        _drop(site, medium)
-        raise
-    if same is not None:
-        return Submitted(same, reused=True)
-    site.ring(job.id)
-    return Submitted(job)
+            outcomes = _Desk(session, site, wanted).outcomes()
+    except (IntegrityError, OutputError, OSError) as error:
+        # The same request that arrived at another server at once, or a file for which there was no room.
+        if len(wanted) > 1:
+            return [settle(site, [one])[0] for one in wanted]
+        repeated = isinstance(error, IntegrityError) and wanted[0].token is not None
+        outcomes = [_replayed(site, wanted[0]) or error if repeated else error]
+    except Exception as error:  # noqa: BLE001 - everyone who asked is told
+        outcomes = [error for _ in wanted]
+    for one, outcome in zip(wanted, outcomes, strict=True):
+        if one.kept and not (isinstance(outcome, Submitted) and outcome.is_new) and one.medium is not None:
+            site.files.delete(f"media/{one.medium.id}")
+    return outcomes
+
+
+def _replayed(site: Site, one: Submission) -> Submitted | Exception | None:
+    with site.store.read() as session:
+        known = session.get(Idempotency, (one.caller.owner, one.token))
+        return None if known is None else _again(known.request_hash, session.get_one(Job, known.job_id), one)
+
+
+def _again(said: str, job: Job, one: Submission) -> Submitted | Exception:
+    if said != one.said:
+        return Problem(
+            422, "idempotency", "this Idempotency-Key was used for another request", "Choose a new one per request."
+        )
+    return Submitted(job, replayed=True)
+
+
+class _Desk:
+    """Decides on submissions one after another within one transaction, and writes what they became together."""
+
+    def __init__(self, session: Session, site: Site, wanted: Sequence[Submission]) -> None:
+        self._session = session
+        self._site = site
+        self._wanted = wanted
+        self._waiting = jobs.queued(session)
+        self._taken: list[Submission] = []
+        self._tokens: dict[tuple[str, str], tuple[str, Job]] = {}
+        self._same: dict[tuple[str, str], Job] = {}
+        self._spent: dict[str, Spent] = {}
+        self._requests: list[Idempotency] = []
+        by_owner: dict[str, list[Submission]] = {}
+        for one in wanted:
+            by_owner.setdefault(one.caller.owner, []).append(one)
+        for owner, theirs in by_owner.items():
+            self._look_up(owner, theirs)
+
+    def _look_up(self, owner: str, theirs: Sequence[Submission]) -> None:
+        """What there is already: requests of the same token, jobs that give the same report."""
+        if tokens := [one.token for one in theirs if one.token is not None]:
+            for known, job in self._session.execute(_KNOWN, {"owner": owner, "tokens": tokens}):
+                self._tokens[owner, known.token] = (known.request_hash, job)
+        if marks := [one.job.fingerprint for one in theirs if one.job.fingerprint and not one.wish.fresh]:
+            # Never anyone else's: that would tell who has a file.
+            for job in self._session.scalars(_SAME, {"owner": owner, "marks": marks}):
+                self._same[owner, str(job.fingerprint)] = job
+
+    def outcomes(self) -> list[Submitted | Exception]:
+        outcomes: list[Submitted | Exception] = []
+        for one in self._wanted:
+            try:
+                outcomes.append(self._decide(one))
+            except FaceproofError as error:
+                outcomes.append(error)
+        self._write()
+        return outcomes
+
+    def _decide(self, one: Submission) -> Submitted | Exception:
+        owner, mark = one.caller.owner, one.job.fingerprint
+        if one.token is not None and (known := self._tokens.get((owner, one.token))):
+            return _again(*known, one)
+        found = None if one.wish.fresh or mark is None else self._same.get((owner, mark))
+        if found is None:
+            size = one.upload.size if one.upload else 0
+            require_room(self._session, self._site, self._waiting)
+            spent = self._spent.setdefault(owner, Spent())
+            check_quota(self._session, one.caller, spent, size)
+            spent.jobs, spent.size = spent.jobs + 1, spent.size + size
+            self._waiting += 1
+            self._taken.append(one)
+            if mark is not None:
+                self._same[owner, mark] = one.job
+        job = found or one.job
+        if one.token is not None:
+            self._tokens[owner, one.token] = (one.said, job)
+            self._requests.append(
+                Idempotency(owner=owner, token=one.token, request_hash=one.said, job_id=job.id, created_at=time.time())
+            )
+        return Submitted(job, reused=found is not None)
+
+    def _write(self) -> None:
+        media = []
+        for one in self._taken:
+            if one.medium is None or one.upload is None:
+                continue
+            media.append(one.medium)
+            # Before the row is committed: a row without its file would be a lost job.
+            if not one.kept:
+                self._site.files.keep(one.upload.path, f"media/{one.medium.id}")
+                one.kept = True
+        for owner, spent in sorted(self._spent.items()):
+            if spent.jobs:
+                jobs.use(self._session, owner, spent.size, spent.jobs)
+        jobs.insert_rows(self._session, media)
+        if self._taken:
+            jobs.enqueue(self._session, *(one.job for one in self._taken))
+        jobs.insert_rows(self._session, self._requests)
+        if self._taken:
+            audit.record_all(
+                self._session, [audit.Act(one.caller.owner, "job.submit", one.job.id) for one in self._taken]
+            )
 
 
 def submit_again(site: Site, caller: Caller, job: Job, wish: Wish, *, correlation: str | None) -> Submitted:
@@ -223,11 +350,12 @@ def submit_again(site: Site, caller: Caller, job: Job, wish: Wish, *, correlatio
     with site.store.write() as session:
         medium = session.get_one(Medium, job.media_id)
         mark = fingerprint(site, medium.sha256, wish)
-        same = None if wish.fresh else _same(session, caller, mark)
+        words = {"owner": caller.owner, "marks": [mark]}
+        same = None if wish.fresh else next(reversed(session.scalars(_SAME, words).all()), None)
         if same is not None:
             return Submitted(same, reused=True)
-        _require_room(session, site, 1)
-        check_quota(session, caller, 0)
+        require_room(session, site, jobs.queued(session))
+        check_quota(session, caller, Spent(), 0)
         jobs.use(session, caller.owner, 0)
         fresh = _row(caller, wish, job.file_name, mark, medium.id, None, correlation)
         jobs.enqueue(session, fresh)
@@ -244,7 +372,7 @@ def request_overlay(site: Site, job: Job) -> None:
             if known.state == State.FAILED:
                 raise Problem(422, known.error_code or "evidence", known.error_message or "", known.error_remedy or "")
             return
-        _require_room(session, site, 1)
+        require_room(session, site, jobs.queued(session))
         drawing = Job(
             id=new_id(),
             kind="overlay",
@@ -294,29 +422,3 @@ def _row(
         webhook=wish.webhook,
         correlation=said,
     )
-
-
-def _same(session: Session, caller: Caller, mark: str) -> Job | None:
-    """A job of the same owner that gives, or will give, the same report. Never anyone else's: that would tell."""
-    states = [State.DONE, State.QUEUED, State.RUNNING]
-    found = sa.select(Job).where(Job.owner == caller.owner, Job.fingerprint == mark, Job.state.in_(states))
-    return session.scalars(found.order_by(Job.created_at.desc()).limit(1)).first()
-
-
-def _replayed(site: Site, caller: Caller, token: str | None, said: str) -> Submitted | None:
-    if token is None:
-        return None
-    with site.store.read() as session:
-        known = session.get(Idempotency, (caller.owner, token))
-        if known is None:
-            return None
-        if known.request_hash != said:
-            raise Problem(
-                422, "idempotency", "this Idempotency-Key was used for another request", "Choose a new one per request."
-            )
-        return Submitted(session.get_one(Job, known.job_id), replayed=True)
-
-
-def _drop(site: Site, medium: Medium | None) -> None:
-    if medium is not None:
-        site.files.delete(f"media/{medium.id}")

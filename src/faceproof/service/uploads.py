@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -23,8 +23,6 @@ FORM_OVERHEAD = 1_000_000
 MOST_FIELD_BYTES = 8_192
 MOST_FIELDS = 40
 WRITE_AT_ONCE = 1 << 20
-
-Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -56,19 +54,37 @@ def too_large(limit: int) -> Problem:
     return Problem(413, "limit", f"the file is larger than {limit} bytes", "Send a shorter or smaller copy.")
 
 
+class Received:
+    """A multipart request that arrived; its last piece is still to be written, which :meth:`form` does."""
+
+    def __init__(self, writer: _FormWriter, last: bytes) -> None:
+        self._writer = writer
+        self._last = last
+
+    def form(self) -> Form:
+        """The whole form. Call in a thread: it writes to disk. Raises :class:`Problem` and :class:`OutputError`."""
+        try:
+            self._writer.write(self._last)
+            return self._writer.end()
+        except FormParserError as error:
+            raise _broken() from error
+
+    def discard(self) -> None:
+        """Remove the files nobody kept."""
+        self._writer.give_up()
+
+
 async def receive(
     request: Request,
     files: Files,
     *,
     most_bytes: int,
     most_files: int,
-    first: Callable[[], None],
-    then: Callable[[Form], Answer],
-) -> Answer:
-    """Read a multipart form and hand it on. ``most_bytes`` bounds each file.
+    first: Callable[[], Awaitable[int | None]],
+) -> Received:
+    """Read a multipart form. ``most_bytes`` bounds each file. The caller discards what it does not keep.
 
-    ``first`` is called before a byte is read, ``then`` with the whole form; both in threads, as few as can be. Files that
-    ``then`` does not keep are removed.
+    ``first`` is awaited before a byte is read; it returns the bytes that are free for files, None for no limit.
 
     Raises :class:`Problem` for a broken form or one over the limits, and :class:`faceproof.errors.OutputError` when the
     disk is full; nothing is left behind then.
@@ -80,40 +96,26 @@ async def receive(
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most_bytes * most_files + FORM_OVERHEAD:
         raise too_large(most_bytes)
-
-    def look() -> int | None:
-        first()
-        return files.free()
-
-    free = await run_in_threadpool(look)
+    free = await first()
     if free is not None and declared.isdigit() and int(declared) > free:
         raise Problem(507, "output", "the server's disk is full", "Free space on the server and try again.")
     writer = _FormWriter(files, boundary, most_bytes=most_bytes, most_files=most_files)
-
-    def end(chunk: bytes) -> Answer:
-        writer.write(chunk)
-        form = writer.end()
-        try:
-            return then(form)
-        finally:
-            form.discard()
-
+    whole = False
     try:
         last = b""
         async for chunk in _gathered(request):
             if last:
                 await run_in_threadpool(writer.write, last)
             last = chunk
-        return await run_in_threadpool(end, last)
+        whole = True
+        return Received(writer, last)
     except FormParserError as error:
-        writer.give_up()
         raise _broken() from error
     except ClientDisconnect as error:
-        writer.give_up()
         raise Problem(400, "broken_off", "the upload broke off", "Send it again.") from error
-    except BaseException:
-        writer.give_up()
-        raise
+    finally:
+        if not whole:
+            writer.give_up()
 
 
 def _broken() -> Problem:
