@@ -1,8 +1,10 @@
 import csv
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import cv2
 import pytest
@@ -245,3 +247,31 @@ def test_no_pool_of_opencv_is_left_when_workers_are_forked(shards):
             assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_of_the_whole_group_saves_and_says_so_without_a_trace(shards, tmp_path, number):
+    changes = TINY | {"run.workers": 2, "run.epochs": 1, "run.steps_per_epoch": 100_000}
+    settings = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    command = [
+        sys.executable,
+        "-m",
+        "faceproof",
+        "train",
+        "faceproof-small",
+        "--data",
+        str(shards),
+        "--out",
+        str(tmp_path),
+    ]
+    run = subprocess.Popen([*command, *settings], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "steps.csv").is_file() or (tmp_path / "steps.csv").stat().st_size < 100:
+        assert run.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(run.pid, number)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 130, told
+    assert "Traceback" not in told
+    assert checkpoints.load(tmp_path / "last.pt")["progress"]["step"] > 0

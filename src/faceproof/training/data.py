@@ -8,6 +8,7 @@ the seed, the epoch and the position, never on how many workers or processes sha
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,14 +58,19 @@ def _load(dataset: Any, order: list[Any], workers: int, **options: Any) -> DataL
         dataset,
         batch_sampler=order,
         num_workers=workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
         generator=torch.Generator(),
         **options,
     )
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     del worker
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # sent to the whole group: the loop saves first, then ends its workers
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(
         1
     )  # one process per core: threads inside would only fight, and OpenMP's do not outlive a fork
