@@ -266,7 +266,7 @@ def test_sampled_frames_are_those_of_the_whole(sampling: str, clip_mp4: Path) ->
 def test_given_indices_are_exact(clip_mp4: Path) -> None:
     stats = DecodeStats(5, 5)
     assert [frame.index for frame in read_frames(clip_mp4, [40, 3, 3], stats=stats)] == [3, 40]
-    assert (stats.frames_decoded, stats.frames_failed) == (41, 0)
+    assert (stats.frames_decoded + stats.frames_skipped, stats.frames_failed) == (41, 0)
     assert [frame.index for frame in read_frames(clip_mp4, [89, 90, 5000])] == [89]
     assert list(read_frames(clip_mp4, [5000])) == []
     assert list(read_frames(clip_mp4, [])) == []

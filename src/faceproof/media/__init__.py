@@ -117,7 +117,8 @@ def read_frames(
         rule does not decode, the next one that does stands in for it, and the last one that decodes stands in
         for those after it. Indices given one by one are exact: those that do not decode are left out; with
         ``Sampling("near", given=...)`` others stand in for them as by rule.
-    stats: set to zero when reading starts, then kept up to date; frames between the wanted ones count too.
+    stats: set to zero when reading starts, then kept up to date; frames between the wanted ones count too, those that
+        need no decoding as skipped. From the first damage on, everything is decoded and counted, from the start.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def read_frames(
 def _read(
     source: str | os.PathLike[str] | MediaInfo, sampling: Sampling, limits: Limits, stats: DecodeStats
 ) -> Iterator[Frame]:
-    stats.frames_decoded = stats.frames_failed = 0
+    stats.frames_decoded = stats.frames_failed = stats.frames_skipped = 0
     path = source.path if isinstance(source, MediaInfo) else Path(source)
     with open_regular(path, max_bytes=limits.max_bytes) as file:
         if pictures.survey(file, path, limits) is not None:

@@ -40,12 +40,14 @@ class Timeline:
     ticks: presentation times in ``time_base``, ascending (int64).
     by_position: the timestamps of single frames cannot be trusted (AVI, raw streams): count frames instead.
     missing: frames the container promises that lie beyond the end of the file.
+    resets: ticks of the frames behind which nothing is predicted from a frame before them, as far as known (H.264's IDR).
     """
 
     ticks: array[int]
     time_base: Fraction
     by_position: bool
     missing: int = 0
+    resets: array[int] = field(default_factory=lambda: array("q"))
 
     def time(self, index: int) -> float:
         """Seconds since the first frame."""
@@ -99,7 +101,9 @@ class DecodeStats:
 
     frames_decoded: frames that came out whole.
     frames_failed: frames the file promised that did not decode, came out damaged or were cut off.
+    frames_skipped: frames that were not decoded, because nobody asked for them and those asked for do without.
     """
 
     frames_decoded: int = 0
     frames_failed: int = 0
+    frames_skipped: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -26,6 +26,7 @@ from faceproof.media.containers import is_cut_off, opened, packets, video_stream
 from faceproof.media.facts import DecodeStats, Frame, Limits, Timeline
 from faceproof.media.files import shown
 from faceproof.media.sampling import Sampling
+from faceproof.media.skipping import DecodingInDoubt, Skipping, is_idr, nal_length
 
 _MAX_OPENING_PACKETS = 300  # to look through for a first whole frame
 
@@ -85,25 +86,54 @@ def read(
     file: BinaryIO, path: Path, timeline: Timeline, sampling: Sampling, limits: Limits, stats: DecodeStats
 ) -> Iterator[Frame]:
     """Decode forward and convert the wanted frames; see ``faceproof.media.read_frames`` for the rules."""
-    total = len(timeline.ticks)
-    wanted = sampling.indices(total)
+    wanted = sampling.indices(len(timeline.ticks))
     if not wanted:
         return
+    handed_out = -1
+    try:
+        for frame in _pass(file, path, timeline, sampling, limits, stats, sparse=True):
+            handed_out = frame.index
+            yield frame
+    except DecodingInDoubt:
+        # Up to here every frame was the one asked for, as when all are decoded. What damage does from here on depends on
+        # the frames left out, so they are decoded now.
+        stats.frames_decoded = stats.frames_failed = stats.frames_skipped = 0
+        yield from _pass(file, path, timeline, sampling, limits, stats, sparse=False, after=handed_out)
+
+
+def _pass(
+    file: BinaryIO,
+    path: Path,
+    timeline: Timeline,
+    sampling: Sampling,
+    limits: Limits,
+    stats: DecodeStats,
+    *,
+    sparse: bool,
+    after: int = -1,
+) -> Iterator[Frame]:
+    """The wanted frames behind the one with the index ``after``; ``sparse`` leaves out what is not needed for them."""
+    total = len(timeline.ticks)
+    wanted = sampling.indices(total)
     with opened(file, path, limits) as container:
         stream = video_stream(container, path, limits)
         _check_pixels(stream.width, stream.height, path, limits)
+        skipping = Skipping(stream, timeline, wanted) if sparse and Skipping.pays(stream, timeline, wanted) else None
         to_rgb = RgbConverter(path)
 
         def convert(index: int, picture: Any) -> Frame:
             _check_pixels(picture.width, picture.height, path, limits)
             return Frame(index=index, time=timeline.time(min(index, total - 1)), image=to_rgb(picture))
 
-        place = 0  # in wanted
+        place = bisect_right(wanted, after)
         index = -1
         spare: Any = None  # the last decoded frame, while it has not been handed out
-        for index, picture in decoded_pictures(container, stream, timeline):
+        for index, picture in decoded_pictures(container, stream, timeline, skipping):
             stats.frames_decoded += 1
-            stats.frames_failed = max(0, index + 1 - stats.frames_decoded)
+            stats.frames_skipped = skipping.skipped_before(index) if skipping is not None else 0
+            stats.frames_failed = max(0, index + 1 - stats.frames_decoded - stats.frames_skipped)
+            if index <= after:
+                continue
             spare = picture
             if sampling.exact:
                 while place < len(wanted) and wanted[place] < index:
@@ -116,7 +146,8 @@ def read(
             if place == len(wanted):
                 break
         if place < len(wanted) or wanted[-1] >= total - 1:  # read to the end
-            stats.frames_failed = max(0, total + timeline.missing - stats.frames_decoded)
+            stats.frames_skipped = skipping.skipped_before(total) if skipping is not None else 0
+            stats.frames_failed = max(0, total + timeline.missing - stats.frames_decoded - stats.frames_skipped)
         if stats.frames_decoded == 0:
             raise MediaCorruptError(f"none of the {total + timeline.missing} frames of {shown(path)} decodes")
         if place < len(wanted) and spare is not None and not sampling.exact:
@@ -154,7 +185,8 @@ def _is_shown(codec: str, packet: Any) -> bool:
 def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Timeline, Any]:
     codec = str(stream.codec_context.codec.canonical_name)
     time_base = Fraction(stream.time_base) if stream.time_base else Fraction(1, 1000)
-    shows, decodes = array("q"), array("q")
+    shows, decodes, resets = array("q"), array("q"), array("q")
+    length = nal_length(stream) if codec == "h264" else 0
     unknown = False
     first: Any = None
     tried = 0
@@ -167,6 +199,8 @@ def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Time
         unknown = unknown or packet.pts is None
         shows.append(packet.pts if packet.pts is not None else 0)
         decodes.append(packet.dts if packet.dts is not None else 0)
+        if codec == "h264" and packet.is_keyframe and is_idr(packet, length):
+            resets.append(shows[-1])
         if len(shows) > limits.max_frames:
             raise _too_long(path, len(shows) / 1000, limits)
         if not unknown and (shows[-1] - shows[0]) * time_base > limits.max_duration:
@@ -177,7 +211,9 @@ def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Time
     if by_position and len(set(ticks)) < len(ticks):
         time_base = 1 / (_fps(stream) or Fraction(25))
         ticks = array("q", range(len(ticks)))
-    return Timeline(array("q", sorted(ticks)), time_base, by_position), first
+    if by_position:
+        resets = array("q")
+    return Timeline(array("q", sorted(ticks)), time_base, by_position, resets=array("q", sorted(resets))), first
 
 
 def _first_whole(stream: Any, packet: Any) -> Any:
@@ -200,16 +236,22 @@ def _missing(container: Any, stream: Any, timeline: Timeline, size: int, declare
     return max(0, min(promised, size) - present)  # a promise of more frames than bytes is a lie
 
 
-def decoded_pictures(container: Any, stream: Any, timeline: Timeline) -> Iterator[tuple[int, Any]]:
+def decoded_pictures(
+    container: Any, stream: Any, timeline: Timeline, skipping: Skipping | None = None
+) -> Iterator[tuple[int, Any]]:
     """Whole frames (``av.VideoFrame``) with their index, in the order of showing. What fails leaves a gap in the
-    indices."""
+    indices; with ``skipping`` it raises :class:`DecodingInDoubt`."""
     context = stream.codec_context
     ticks = timeline.ticks
     index = -1
     for packet in packets(container, stream):
+        if skipping is not None and _is_shown("h264", packet) and not skipping.needs(packet):
+            continue
         try:
             pictures = context.decode(packet)
-        except (av.FFmpegError, OSError):
+        except (av.FFmpegError, OSError) as error:
+            if skipping is not None:
+                raise DecodingInDoubt from error
             if timeline.by_position:
                 index += 1
             continue
@@ -218,9 +260,13 @@ def decoded_pictures(container: Any, stream: Any, timeline: Timeline) -> Iterato
                 index += 1
             else:
                 index = max(index + 1, bisect_left(ticks, picture.pts))
+            if skipping is not None:
+                skipping.came_out(index, picture)
             # A damaged frame is one whose holes the decoder has painted over: nobody took that picture.
             if not picture.is_corrupt:
                 yield index, picture
+    if skipping is not None:
+        skipping.ended()
 
 
 class RgbConverter:
