@@ -10,12 +10,9 @@ called for them, so it refines an opinion and never inflates it.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
 from typing import Literal
@@ -23,13 +20,22 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from faceproof import wording
 from faceproof.detectors.detector import Crop, Detector, load_detector
 from faceproof.detectors.ensemble import Ensemble, MemberCrops
 from faceproof.detectors.spec import DetectorSpec, Margin
 from faceproof.errors import FaceproofError
-from faceproof.events import EventData, EventName, EventSink, ProgressEvent, heard_by_all
-from faceproof.faces import SEARCH_EVERY, Face, FaceDetector, Sight, Tracker, cut, find_and_follow, sharpness, sight
+from faceproof.events import EventSink, heard_by_all
+from faceproof.faces import (
+    SEARCH_EVERY,
+    Face,
+    Sight,
+    Tracker,
+    cut,
+    find_and_follow,
+    shared_detector,
+    sharpness,
+    sight,
+)
 from faceproof.faces.stillness import Stillness
 from faceproof.judge import JudgedFace, JudgedFrame, compression, make_report, media_facts
 from faceproof.jury import judge_jointly
@@ -49,6 +55,8 @@ from faceproof.pipeline import ordered
 from faceproof.results import Report
 from faceproof.runtime.cpu import usable_cores
 from faceproof.runtime.network import Precision
+from faceproof.scan_events import ScanEvents
+from faceproof.stopwatch import Stopwatch
 
 PROGRESS_EVERY = 5
 # Each worker holds a frame and the cascade's working memory, about 100 MB at 1080p.
@@ -108,11 +116,11 @@ def scan(
         if not isinstance(detector, Detector):
             detector = load_detector(detector, device=device, precision=precision, threads=threads)
         name = detector.spec.name
-        with _Stopwatch() as watch:
+        with Stopwatch() as watch:
             with watch("probe"):
                 info = probe(Path(os.fspath(path)), limits=limits)
             identity = media_id or info.sha256[:16]
-            events = _Events(on_event, identity, user_id, name)
+            events = ScanEvents(on_event, identity, user_id, name)
             looking = _Scan(info, detector, faces, limits, threads, events, watch)
             judged = looking.run(frames)
         joint = judge_jointly(info, judged, detector, looking.failed) if isinstance(detector, Ensemble) else None
@@ -127,91 +135,10 @@ def scan(
             judged=joint,
         )
     except FaceproofError as error:
-        _Events(on_event, identity, user_id, name).failed(error)
+        ScanEvents(on_event, identity, user_id, name).failed(error)
         raise
     events.complete(report)
     return report
-
-
-class _Stopwatch:
-    """Seconds spent per stage, all its threads together: side by side, stages add up to more than the scan took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._adding = threading.Lock()
-
-    def __enter__(self) -> _Stopwatch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds = {name: round(value, 4) for name, value in self.seconds.items()}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            passed = time.perf_counter() - started
-            with self._adding:
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + passed
-
-
-@dataclass
-class _Events:
-    """Sends what listeners of the documented systems expect."""
-
-    sink: EventSink | None
-    media_id: str
-    user_id: str | None
-    model: str
-
-    def _send(self, event: EventName, message: str, data: EventData) -> None:
-        if self.sink is not None:
-            self.sink(
-                ProgressEvent(media_id=self.media_id, user_id=self.user_id, event=event, message=message, data=data)
-            )
-
-    def progress(self, done: int, total: int | None, faces_so_far: int, faces_now: int) -> None:
-        self._send(
-            EventName.FRAME_ANALYSIS_PROGRESS,
-            f"{done} of {total} frames" if total else f"{done} frames",
-            EventData(
-                model_name=self.model,
-                progress=done,
-                total=total,
-                details={
-                    "phase": "frame_processing",
-                    "faces_detected_so_far": faces_so_far,
-                    "current_frame_faces": faces_now,
-                },
-            ),
-        )
-
-    def complete(self, report: Report) -> None:
-        self._send(
-            EventName.ANALYSIS_COMPLETE,
-            wording.headline(report),
-            EventData(
-                model_name=self.model,
-                progress=report.frames_analyzed,
-                total=report.frames_analyzed,
-                details={
-                    "prediction": report.prediction,
-                    "confidence": report.confidence,
-                    "processing_time": report.processing_time,
-                    "total_frames": report.media.frame_count,
-                    "faces_detected": report.metrics.total_faces_detected,
-                },
-            ),
-        )
-
-    def failed(self, error: FaceproofError) -> None:
-        self._send(
-            EventName.ANALYSIS_FAILED,
-            error.message,
-            EventData(model_name=self.model, details={"code": error.code, "remedy": error.remedy}),
-        )
 
 
 @dataclass(slots=True)
@@ -239,8 +166,8 @@ class _Scan:
     mode: FaceMode
     limits: Limits
     threads: int | None
-    events: _Events
-    watch: _Stopwatch
+    events: ScanEvents
+    watch: Stopwatch
     frames_failed: int = 0
     notes: list[str] = field(default_factory=list)
     faces_seen: int = 0
@@ -262,7 +189,7 @@ class _Scan:
         searchers = 1 if alone else max(1, min(cores // 2, _MOST_SEARCHED_AT_ONCE))
         self._searchers = 0 if alone else searchers
         self._scorers = 0 if alone else self.detector.streams
-        self._find = _face_detector(
+        self._find = shared_detector(
             rule.thresholds, rule.min_face, rule.factor, rule.scale, self.mode, self.threads, searchers
         )
 
@@ -476,28 +403,6 @@ def _first(frames: Iterator[Frame], limit: int | None) -> Iterator[Frame]:
                 return
     finally:
         frames.close()  # type: ignore[attr-defined]
-
-
-@lru_cache(maxsize=4)
-def _face_detector(
-    thresholds: tuple[float, float, float],
-    min_face: float,
-    factor: float,
-    scale: Literal["auto"] | float,
-    mode: FaceMode,
-    threads: int | None,
-    streams: int,
-) -> FaceDetector:
-    """Loaded once for all files: compiling the cascade costs more than searching a picture."""
-    return FaceDetector(
-        thresholds=thresholds,
-        min_face=min_face,
-        factor=factor,
-        scale=scale,
-        mode=mode,
-        threads=threads,
-        streams=streams,
-    )
 
 
 def _without_face(frame: Frame, *, whole: bool) -> tuple[JudgedFace, Crop]:

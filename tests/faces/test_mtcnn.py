@@ -14,9 +14,13 @@ import pytest
 from PIL import Image
 
 from faceproof.errors import OptionError
-from faceproof.faces import FaceDetector, detect
+from faceproof.faces import FaceDetector, detect, mtcnn
+from faceproof.faces.area import AreaSums
 from faceproof.faces.boxes import overlaps
+from faceproof.faces.mtcnn import _propose
+from faceproof.faces.pyramid import plan
 from faceproof.media import read_frames
+from faceproof.runtime.cpu import computes_bf16
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -148,6 +152,62 @@ def test_both_runtimes_find_the_same_faces(crowd):
 
 
 # ── frames without room for a face ────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Counting:
+    """A network that remembers how much it was shown."""
+
+    runtime = "openvino"
+
+    def __init__(self, network, change=lambda prob: prob):
+        self.network, self.change, self.pixels = network, change, 0
+
+    def run(self, batch):
+        self.pixels += batch[:, 0].size
+        outputs = self.network.run(batch)
+        return {**outputs, "prob": self.change(outputs["prob"])}
+
+
+def test_a_screen_changes_nothing_but_the_work(crowd, detector):
+    """A coarser network that errs by up to 0.45 in log-odds stands before the exact one."""
+    rng = np.random.default_rng(0)
+
+    def erring(prob):
+        return prob / (prob + (1 - prob) * np.exp(rng.uniform(-0.45, 0.45, prob.shape).astype(np.float32)))
+
+    pnet, _, _ = detector._load()
+    sums, layout = AreaSums(crowd), plan(crowd.shape[1], crowd.shape[0], 20, 0.709)
+    exact = _propose(sums, layout, pnet, 0.7)
+    closer = _Counting(pnet)
+    screened = _propose(sums, layout, closer, 0.7, _Counting(pnet, erring))
+    assert len(exact[0]) > 10
+    # The order of windows may differ, and so may float rounding.
+    order, other = (np.lexsort((*part[0].T, part[1].round(4))) for part in (exact, screened))
+    for one, two in zip(exact, screened, strict=True):
+        np.testing.assert_allclose(one[order], two[other], atol=1e-3)
+    assert closer.pixels < layout.width * layout.height / 2
+
+
+def test_a_frame_full_of_likely_windows_is_looked_at_whole(crowd, detector):
+    pnet, _, _ = detector._load()
+    sums, layout = AreaSums(crowd), plan(crowd.shape[1], crowd.shape[0], 20, 0.709)
+    closer = _Counting(pnet)
+    everything = _Counting(pnet, np.ones_like)
+    boxes, _, _ = _propose(sums, layout, closer, 0.7, everything)
+    np.testing.assert_array_equal(boxes, _propose(sums, layout, pnet, 0.7)[0])
+    assert closer.pixels >= layout.width * layout.height
+    assert everything.pixels < layout.width * layout.height
+
+
+@pytest.mark.skipif(not computes_bf16(), reason="this CPU has no bfloat16 instructions")
+def test_thorough_faces_are_the_same_with_and_without_bfloat16(crowd, monkeypatch):
+    screened, exact = FaceDetector(), FaceDetector()
+    monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 0)
+    found = screened.detect(crowd)
+    assert screened._screen is not None
+    monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 10**12)
+    assert_same(found, exact.detect(crowd))
+    assert exact._screen is None
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 40), (1, 1), (12, 12), (19, 300), (20, 20), (21, 33), (1, 5000)])

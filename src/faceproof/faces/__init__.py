@@ -2,7 +2,7 @@
 
 from faceproof.faces.crops import batch, cut, fit, sharpness
 from faceproof.faces.following import SEARCH_EVERY, find_and_follow
-from faceproof.faces.mtcnn import Face, FaceDetector, detect
+from faceproof.faces.mtcnn import Face, FaceDetector, detect, shared_detector
 from faceproof.faces.tracks import Sight, Tracker, sight
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "detect",
     "find_and_follow",
     "fit",
+    "shared_detector",
     "sharpness",
     "sight",
 ]

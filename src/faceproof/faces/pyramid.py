@@ -20,7 +20,7 @@ from faceproof.faces.area import AreaSums
 WINDOW = 12
 STEP = 2
 SHARED = WINDOW - STEP
-_STRIP_PIXELS = 300_000
+_STRIP_PIXELS = 150_000
 _WIDEST = 2048
 
 Floats = npt.NDArray[np.float32]
