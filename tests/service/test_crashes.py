@@ -121,6 +121,22 @@ def test_a_restarted_server_goes_on(tmp_path: Path, how: signal.Signals) -> None
     store.close()
 
 
+def test_someone_who_follows_a_job_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    server = Server(tmp_path, free_port())
+    job = submit(server.client, make_clip(1, frames=400), detector="fake-slow", frames="all")
+    wait_for(lambda: server.client.get(f"/v1/jobs/{job['id']}").json()["state"] == "running")
+    with server.client.stream("GET", f"/v1/jobs/{job['id']}/events") as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        for _ in lines:  # the stream ends as streams do, not broken off
+            pass
+        assert time.monotonic() - begun < 5
+    server.process.wait(30)
+    server.client.close()
+
+
 def test_what_was_answered_is_there_after_a_server_was_killed_among_uploads(tmp_path: Path) -> None:
     port = free_port()
     server = Server(tmp_path, port)

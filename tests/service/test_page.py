@@ -27,7 +27,7 @@ class Site:
     """A server in this process, on a port of its own."""
 
     def __init__(self, data: Path, **given: Any) -> None:
-        port = free_port()
+        port = given.pop("port", None) or free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.app = make_app(make_settings(data, port=port, **given))
         self._server = uvicorn.Server(uvicorn.Config(self.app, port=port, log_config=None, timeout_graceful_shutdown=2))
@@ -162,6 +162,7 @@ def test_a_file_that_cannot_be_judged_says_why_and_what_helps(browser: Any, page
     assert find(browser, ".verdict h1").text == "Could not be judged"
     assert "What helps:" in find(browser, ".remedy").text
     assert "No score was given" in find(browser, ".note").text
+    assert not find(browser, "body").text.count("media/")
 
 
 def test_a_file_that_is_no_media_is_refused_in_words(browser: Any, page: Site, tmp_path: Path) -> None:
@@ -190,6 +191,53 @@ def test_pictures_history_search_compare_and_delete(browser: Any, page: Site, tm
     assert len(browser.find_elements(By.CSS_SELECTOR, ".rows li")) == 1
     browser.get(f"{page.url}/history?q=nothing-like-it")
     assert "Nothing here that fits" in find(browser, "main").text
+
+
+def test_history_deletes_without_opening(browser: Any, page: Site, tmp_path: Path) -> None:
+    name = "gone & <away>.png"
+    result_of(browser, page, tmp_path, make_picture(15), name)
+    result = browser.current_url
+    browser.get(f"{page.url}/history?q=gone")
+    find(browser, f"[aria-label='Delete {name}']").send_keys(Keys.ENTER)
+    assert name in browser.switch_to.alert.text
+    browser.switch_to.alert.accept()
+    wait_for(lambda: find(browser, "#said").text == f"{name} is deleted.")
+    assert not browser.find_elements(By.CSS_SELECTOR, ".rows li")
+    browser.get(result)
+    assert "nothing by that name" in find(browser, "h1").text
+    browser.get_log("browser")  # the page that is gone
+
+
+def test_what_was_sent_beside_a_refused_file_is_one_click_away(browser: Any, page: Site, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    good.write_bytes(make_picture(16))
+    bad.write_text("no picture")
+    browser.get(page.url)
+    find(browser, "#file").send_keys(f"{good}\n{bad}")
+    find(browser, "#sending .warning")
+    link = find(browser, "#sending a")
+    assert link.text == "good.png"
+    link.click()
+    wait_for(lambda: "/jobs/" in browser.current_url)
+    browser.get_log("browser")  # the refused request
+
+
+def test_a_server_that_went_away_is_noticed_and_its_return_too(browser: Any, tmp_path: Path) -> None:
+    site = Site(tmp_path / "away", workers=0)
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(make_clip(17))
+    upload(browser, site, path)
+    find(browser, "#cancel")
+    site.app.state.closing = True
+    site.stop()
+    wait_for(lambda: "does not answer" in find(browser, "#stage").text)
+    again = Site(tmp_path / "away", workers=1, port=int(site.url.rpartition(":")[2]))
+    try:
+        wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, ".verdict h1"), what="the result")
+    finally:
+        again.stop()
+        browser.get("about:blank")
+        browser.get_log("browser")  # what did not answer meanwhile
 
 
 def test_nothing_sticks_out_on_a_phone(browser: Any, page: Site, tmp_path: Path) -> None:

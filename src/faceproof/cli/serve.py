@@ -103,8 +103,16 @@ def serve(
         )
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     typer.echo(f"Faceproof: http://{shown}:{settings.port}   data in {settings.data}   Ctrl-C stops", err=True)
-    uvicorn.run(
-        make_app(settings),
+    web = make_app(settings)
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            # Whoever follows a job would hold the server up until its patience ends; browsers connect again by themselves.
+            web.state.closing = True
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
+        web,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -114,6 +122,7 @@ def serve(
         # Longer than proxies keep a connection they may use again; closing first would break a request on its way.
         timeout_keep_alive=75,
     )
+    Server(config).run()
 
 
 def worker(

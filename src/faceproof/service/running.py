@@ -230,10 +230,6 @@ class _Listener:
         self.heartbeat.check()
         if event.event is not EventName.FRAME_ANALYSIS_PROGRESS:
             return
-        now = time.monotonic()
-        if now - self._written < PROGRESS_EVERY:
-            return
-        self._written = now
         details = event.data.details
         self._last = {
             "progress": event.data.progress,
@@ -241,7 +237,10 @@ class _Listener:
             "faces": details["faces_detected_so_far"],
             "now": details["current_frame_faces"],
         }
-        self._send("faces")
+        now = time.monotonic()
+        if now - self._written >= PROGRESS_EVERY:
+            self._written = now
+            self._send("faces")
 
     def stage(self, name: str) -> None:
         """The frames are done; what follows has no count."""

@@ -44,7 +44,8 @@ async def follow(request: Request, site: Site, job_id: str, seen: int) -> Respon
                 last = event.id
                 spoke = time.monotonic()
                 yield f"id: {event.id}\nevent: {event.name}\ndata: {event.data}\n\n"
-            if over or time.monotonic() - started > LONGEST or await request.is_disconnected():
+            closing = getattr(request.app.state, "closing", False)
+            if over or closing or time.monotonic() - started > LONGEST or await request.is_disconnected():
                 return
             if time.monotonic() - spoke > SIGN_OF_LIFE:
                 spoke = time.monotonic()

@@ -18,17 +18,26 @@ function follow(jobId) {
   const stage = document.getElementById("stage");
   const bar = document.getElementById("bar");
   const stages = { faces: "Looking for faces and judging them", evidence: "Preparing the evidence" };
+  let told = stage.textContent;
+  const tell = (words) => { told = stage.textContent = words; };
   const source = new EventSource(`/v1/jobs/${jobId}/events`);
+  // The browser connects again by itself, except where the server says that there is nothing to follow any more.
+  source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => window.location.reload(), 2000);
+    else stage.textContent = "The server does not answer. Trying again; the file is not lost.";
+  });
+  source.addEventListener("open", () => { stage.textContent = told; });
   source.addEventListener("state", (event) => {
     const { state } = JSON.parse(event.data);
-    if (state === "running") stage.textContent = "Opening the file";
-    else if (state === "queued") stage.textContent = "Waiting for a free worker";
+    if (state === "running") tell("Opening the file");
+    else if (state === "queued") tell("Waiting for a free worker");
     else { source.close(); window.location.reload(); }
   });
   source.addEventListener("progress", (event) => {
     const news = JSON.parse(event.data);
-    stage.textContent = stages[news.stage] ?? "Working";
-    if (news.total) bar.value = news.progress / news.total;
+    tell(stages[news.stage] ?? "Working");
+    if (news.stage === "evidence") bar.removeAttribute("value");
+    else if (news.total) bar.value = news.progress / news.total;
     if (news.progress != null) document.getElementById("frames").textContent = news.total ? `${news.progress} of ${news.total}` : news.progress;
     if (news.faces != null) document.getElementById("faces").textContent = news.faces;
     draw(news.curve ?? []);

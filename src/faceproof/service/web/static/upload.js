@@ -45,6 +45,10 @@ async function one(file) {
   try {
     const job = await send(body, (share) => { bar.value = share; state.textContent = `${Math.round(share * 100)} %`; });
     state.textContent = job.reused ? "Judged before" : "Sent";
+    const link = document.createElement("a");
+    link.href = `/jobs/${job.id}`;
+    link.textContent = file.name;
+    name.replaceChildren(link);
     bar.value = 1;
     return job;
   } catch (error) { return refuse(row, state, bar, error.message); }
