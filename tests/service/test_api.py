@@ -180,6 +180,11 @@ def test_lists_are_searched_and_paged(client: TestClient) -> None:
     assert rest["next"] is None
     assert client.get("/v1/jobs", params={"q": "needle%"}).json()["items"] == []
     assert client.get("/v1/jobs", params={"q": "2%.mp4", "state": "failed"}).json()["items"] == []
+    verdict = found["items"][0]["verdict"]
+    fits = {"q": "needle-", "state": "done", "verdict": verdict}
+    assert len(client.get("/v1/jobs", params=fits).json()["items"]) == 3
+    other = "REAL" if verdict != "REAL" else "FAKE"
+    assert client.get("/v1/jobs", params={**fits, "verdict": other}).json()["items"] == []
 
 
 def test_media_is_served_in_ranges(client: TestClient) -> None:
@@ -309,14 +314,50 @@ def test_it_says_how_it_is(client: TestClient) -> None:
 
 
 def test_the_description_is_complete(client: TestClient) -> None:
+    import jsonschema
+
     described = client.get("/openapi.json").json()
+    schemas = described["components"]["schemas"]
+    shown = 0
     for path, methods in described["paths"].items():
         for method, about in methods.items():
             assert about["summary"], (method, path)
             if path.startswith("/v1") and method == "post":
                 assert "requestBody" in about or path.endswith("cancel")
-    assert described["components"]["schemas"]["JobView"]["examples"]
+            contents = [about.get("requestBody", {}), *about["responses"].values()]
+            for kind, content in (pair for one in contents for pair in one.get("content", {}).items()):
+                schema = content["schema"]
+                while "$ref" in schema or "items" in schema:
+                    schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema["items"]
+                examples = schema.get("examples") or ([content["example"]] if "example" in content else [])
+                assert examples or kind not in MACHINE_READ, (method, path, kind)
+                for example in examples:
+                    whole = content["schema"] if "example" in content else schema
+                    jsonschema.validate(example, {**whole, "components": described["components"]})
+                    shown += 1
+    assert shown > 80
+    assert "HTTPValidationError" not in str(described)
     assert "webhook" in str(described["paths"]["/v1/jobs"]["post"]["requestBody"])
+    Report.model_validate(schemas["Report"]["examples"][0])
+
+
+MACHINE_READ = ("application/json", "application/problem+json", "multipart/form-data", "text/event-stream")
+
+
+def test_a_picture_that_takes_longer_than_one_waits_is_a_job_to_follow(tmp_path: Path) -> None:
+    with TestClient(make_app(make_settings(tmp_path, workers=0, wait=0.2))) as client:
+        answer = client.post("/v1/images", files={"file": ("face.png", make_picture(1))})
+        assert answer.status_code == 202
+        assert client.get(answer.json()["links"]["self"]).json()["state"] == "queued"
+
+
+def test_a_server_that_cannot_work_says_why(tmp_path: Path) -> None:
+    with TestClient(make_app(make_settings(tmp_path, workers=0, detector="nobody"))) as client:
+        assert client.get("/healthz").status_code == 200
+        answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["status"] == "not_ready"
+        assert answer.json()["checks"]["detector"] == "nobody has no weights"
 
 
 def test_every_answer_carries_the_headers_that_keep_browsers_safe(client: TestClient) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from service_under_test import ended, make_clip, make_settings, outcomes, submit, wait_for
 
+from faceproof.service import broker
 from faceproof.service.app import make_app
 from faceproof.service.settings import Settings
 from servers import PostgreSQL, Redis
@@ -60,6 +61,15 @@ def worker(settings: Settings, client: TestClient) -> Iterator[Worker]:
     made = Worker(settings)
     yield made
     made.stop()
+
+
+def test_messages_are_json_and_count_as_done_when_they_are_done() -> None:
+    conf = broker.make_app(Settings.read({}, broker="redis://127.0.0.1:1/0")).conf
+    assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
+    assert conf.task_acks_late
+    assert conf.task_reject_on_worker_lost
+    assert conf.worker_prefetch_multiplier == 1
+    assert conf.broker_transport_options["visibility_timeout"] == broker.VISIBILITY
 
 
 def test_a_worker_elsewhere_does_the_same(client: TestClient, worker: Worker) -> None:

@@ -74,7 +74,7 @@ def test_servers_that_start_at_once_migrate_once(address: str) -> None:
     def start(one: Store) -> None:
         try:
             one.upgrade()
-        except BaseException as error:  # noqa: BLE001 - shown by the assertion below
+        except Exception as error:  # noqa: BLE001 - shown by the assertion below
             failures.append(error)
 
     threads = [threading.Thread(target=start, args=(one,)) for one in stores]

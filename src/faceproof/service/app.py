@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from faceproof import __version__
 from faceproof.service import pages, routes_jobs, routes_labels, routes_results, routes_site
 from faceproof.service.callers import Doorkeeper
+from faceproof.service.description import complete
 from faceproof.service.housekeeping import Housekeeping
 from faceproof.service.intake import Intake
 from faceproof.service.metrics import Metrics
@@ -88,6 +89,7 @@ def make_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     answer_problems(app)
+    complete(app)
     for router in (routes_jobs.router, routes_results.router, routes_labels.router, routes_site.router, pages.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")

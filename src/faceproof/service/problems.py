@@ -114,7 +114,7 @@ def answer_problems(app: FastAPI) -> None:
         )
 
 
-_SCHEMA: dict[str, Any] = {
+PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "code", "detail", "remedy"],
     "properties": {
@@ -159,6 +159,6 @@ def documented(*statuses: int, also: dict[int, dict[str, Any]] | None = None) ->
     answers: dict[int | str, dict[str, Any]] = {}
     answers.update((also or {}).items())
     return answers | {
-        status: {"description": _WORDS[status], "content": {MEDIA_TYPE: {"schema": _SCHEMA}}}
+        status: {"description": _WORDS[status], "content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}}
         for status in (400, 401, 403, 429, 503, *statuses)
     }

@@ -46,6 +46,7 @@ def healthz() -> HealthView:
 @router.get(
     "/readyz",
     summary="Whether the server can take work",
+    response_model=HealthView,
     responses={503: {"model": HealthView, "description": "Not ready; `checks` says why."}},
 )
 def readyz(site: TheSite) -> Response:

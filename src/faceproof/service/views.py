@@ -15,6 +15,26 @@ from faceproof.results import Verdict
 from faceproof.service.tables import FileLabel, Job, State
 
 JOB_ID_EXAMPLE = "8f14e45fceea167a5a36dedd4bea2543"
+JOB_EXAMPLE: dict[str, Any] = {
+    "id": JOB_ID_EXAMPLE,
+    "state": "done",
+    "file_name": "clip.mp4",
+    "detector": "faceproof-small",
+    "options": {"frames": "auto", "faces": "thorough"},
+    "batch": None,
+    "created_at": "2025-03-01T10:00:00Z",
+    "started_at": "2025-03-01T10:00:01Z",
+    "finished_at": "2025-03-01T10:00:04Z",
+    "expires_at": "2025-03-08T10:00:00Z",
+    "attempt": 1,
+    "progress": {"frames": 32, "of": 32, "faces": 64},
+    "verdict": "FAKE",
+    "score": 0.86,
+    "headline": "Signs of manipulation",
+    "error": None,
+    "reused": False,
+    "links": {"self": f"/v1/jobs/{JOB_ID_EXAMPLE}", "page": f"/jobs/{JOB_ID_EXAMPLE}"},
+}
 
 
 class _View(BaseModel):
@@ -42,30 +62,7 @@ class JobView(_View):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": JOB_ID_EXAMPLE,
-                    "state": "done",
-                    "file_name": "clip.mp4",
-                    "detector": "faceproof-small",
-                    "options": {"frames": "auto", "faces": "thorough"},
-                    "batch": None,
-                    "created_at": "2025-03-01T10:00:00Z",
-                    "started_at": "2025-03-01T10:00:01Z",
-                    "finished_at": "2025-03-01T10:00:04Z",
-                    "expires_at": "2025-03-08T10:00:00Z",
-                    "attempt": 1,
-                    "progress": {"frames": 32, "of": 32, "faces": 64},
-                    "verdict": "FAKE",
-                    "score": 0.86,
-                    "headline": "Signs of manipulation",
-                    "error": None,
-                    "reused": False,
-                    "links": {"self": f"/v1/jobs/{JOB_ID_EXAMPLE}", "page": f"/jobs/{JOB_ID_EXAMPLE}"},
-                }
-            ]
-        },
+        json_schema_extra={"examples": [JOB_EXAMPLE]},
     )
 
     id: str
