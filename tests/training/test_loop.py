@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import cv2
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, load_recipe, loop, losses, pairs, train
+from faceproof.training.committee import load_committee
 from faceproof.training.data import open_source
 from faceproof.training.degrade import DegradeOptions
 from faceproof.training.networks import FaceNetwork, Prediction, build_network
@@ -275,3 +277,38 @@ def test_a_stop_of_the_whole_group_saves_and_says_so_without_a_trace(shards, tmp
     assert run.returncode == 130, told
     assert "Traceback" not in told
     assert checkpoints.load(tmp_path / "last.pt")["progress"]["step"] > 0
+
+
+def test_a_student_comes_to_say_what_its_teachers_say(shards, tmp_path):
+    """Teachers who call every face forged: no label says so, hence a student who agrees has it from them."""
+    teachers = []
+    for seed in (1, 2):
+        content = checkpoints.load(
+            train(tiny(run__epochs=1, run__seed=seed), shards, tmp_path / str(seed), quiet=True).best
+        )
+        content["network"]["classifier.bias"] += 4
+        content["average"] = None
+        teachers.append(str(tmp_path / f"teacher{seed}.pt"))
+        checkpoints.save(Path(teachers[-1]), content)
+    changes = {
+        "run__epochs": 1,
+        "run__steps_per_epoch": 90,
+        "schedule__kind": "constant",
+        "optimiser__lr": 1e-2,
+        "run__ema": 0.0,
+        "network__freeze_batchnorm": True,
+    }
+    said = []
+    for name, more in (("alone", {}), ("taught", {"distil__teachers": teachers, "distil__weight": 1.0})):
+        recipe = tiny(**changes, **more)
+        student, _ = load_committee([train(recipe, shards, tmp_path / name, quiet=True).best])
+        source = open_source(recipe, shards)
+        said.append(loop.score_pictures(student, source.held_out()[0], source, torch.device("cpu"), "32-true").mean())
+    assert abs(said[0]) < 1
+    assert said[1] > 1.5
+
+
+def test_a_teacher_must_see_what_the_student_sees(shards, tmp_path):
+    teacher = train(tiny(run__epochs=1), shards, tmp_path / "teacher", quiet=True).best
+    with pytest.raises(TrainingError, match="takes 64 px"):
+        train(tiny(input__size=96, distil__teachers=[str(teacher)]), shards, tmp_path / "student", quiet=True)

@@ -63,3 +63,12 @@ def test_ranking_looks_at_differences_within_pairs_only():
     torch.testing.assert_close(losses.pair_rank(logit), F.softplus(torch.tensor(-2.0)))
     torch.testing.assert_close(losses.pair_rank(logit + 7), losses.pair_rank(logit))
     assert losses.pair_rank(logit.flip(0)) > losses.pair_rank(logit)
+
+
+def test_distilling_is_done_when_student_and_teacher_agree():
+    student = LOGIT.clone().requires_grad_()
+    losses.distilled(student, LOGIT, temperature=3.0).backward()
+    torch.testing.assert_close(student.grad, torch.zeros(4), atol=1e-7, rtol=0)
+    certain = (TARGET - 0.5) * 200  # a teacher without a doubt is the label
+    plain = F.binary_cross_entropy_with_logits(LOGIT, TARGET)
+    torch.testing.assert_close(losses.distilled(LOGIT, certain, temperature=1.0), plain)

@@ -23,6 +23,7 @@ from torch import nn
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, losses
+from faceproof.training.committee import load_committee
 from faceproof.training.data import Batches, Normaliser, Source, Watch, open_source, open_watch
 from faceproof.training.journal import Journal
 from faceproof.training.networks import Prediction, build_network, widen_depthwise
@@ -93,6 +94,7 @@ def train(
     freeze(bare, recipe.network.train, recipe.network.freeze_batchnorm)
     optimiser = build_optimiser(bare, recipe.optimiser)
     network, optimiser = fabric.setup(bare, optimiser)
+    teacher = _load_teacher(recipe, fabric.device)
     average = AveragedWeights(bare, recipe.run.ema) if recipe.run.ema else None
     steps_per_epoch = source.steps_per_epoch(recipe)
     rate = LearningRate(recipe.schedule, recipe.optimiser.lr, recipe.run.epochs * steps_per_epoch)
@@ -155,7 +157,7 @@ def train(
                 hold_batchnorm(bare, phase.freeze_batchnorm)
                 lr = rate.apply(optimiser, state["step"])
                 try:
-                    loss, parts = _loss(network, image, batch, recipe, fabric.device)
+                    loss, parts = _loss(network, image, batch, recipe, fabric.device, teacher)
                     value = float(loss.detach())
                     if not math.isfinite(value):
                         _save_bad_batch(out / f"nan_batch_{state['step']}.pt", batch, value, fabric.global_rank)
@@ -219,8 +221,30 @@ def train(
     return TrainingResult(out, best, state["best"], state["epoch"], stopped, state["history"])
 
 
+def _load_teacher(recipe: Recipe, device: torch.device) -> nn.Module | None:
+    table = recipe.distil
+    if not table.teachers:
+        return None
+    teacher, (theirs, *_) = load_committee([Path(path) for path in table.teachers])
+    if (theirs.input.size, theirs.input.mean, theirs.input.std) != (
+        recipe.input.size,
+        recipe.input.mean,
+        recipe.input.std,
+    ):
+        raise TrainingError(
+            f"The teacher takes {theirs.input.size} px, the recipe {recipe.input.size} px, or they normalise differently",
+            remedy="Give the recipe the teacher's input table.",
+        )
+    return teacher.to(device).requires_grad_(requires_grad=False)
+
+
 def _loss(
-    network: nn.Module, image: torch.Tensor, batch: dict[str, torch.Tensor], recipe: Recipe, device: torch.device
+    network: nn.Module,
+    image: torch.Tensor,
+    batch: dict[str, torch.Tensor],
+    recipe: Recipe,
+    device: torch.device,
+    teacher: nn.Module | None = None,
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     label = batch["label"].to(device)
     weight = batch["weight"].to(device) if "weight" in batch else None
@@ -235,6 +259,13 @@ def _loss(
         rank = losses.pair_rank(logit)
         parts["rank_loss"] = float(rank.detach())
         total = total + recipe.loss.rank * rank
+    if teacher is not None:
+        share = recipe.distil.weight
+        with torch.no_grad():
+            told = teacher(image)
+        taught = losses.distilled(logit, told.logit.float(), temperature=recipe.distil.temperature)
+        parts["distil_loss"] = float(taught.detach())
+        total = (1 - share) * total + share * taught
     if prediction.heatmap is not None and "mask" in batch and recipe.loss.mask:
         mask = losses.mask_bce(prediction.heatmap.float(), batch["mask"].to(device))
         parts["mask_loss"] = float(mask.detach())

@@ -50,6 +50,15 @@ def mask_bce(heatmap: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(heatmap, mask)
 
 
+def distilled(logit: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """Cross-entropy of softened probabilities, scaled so that gradients keep their size (Hinton et al., 2015, section 2).
+
+    logit and teacher are logits of any one shape; the teacher's carry no gradient.
+    """
+    soft = torch.sigmoid(teacher.detach() / temperature)
+    return F.binary_cross_entropy_with_logits(logit / temperature, soft) * temperature**2
+
+
 def pair_rank(logit: Tensor) -> Tensor:
     """How far a pair's fake is from scoring above its real: mean softplus(real - fake); rows 2k are real, 2k + 1 fake.
 

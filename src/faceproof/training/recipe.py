@@ -100,6 +100,17 @@ class LossTable(_Table):
     rank: Annotated[float, Field(ge=0)] = 0.0
 
 
+class DistilTable(_Table):
+    """Checkpoints that a smaller network learns from; several judge by their mean (`committee`). Their input must be the
+    recipe's. weight: share of the loss that is theirs, the rest is the labels'. temperature: how much their logits
+    are softened (Hinton et al., 2015).
+    """
+
+    teachers: tuple[str, ...] = ()
+    weight: Share = 0.5
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+
+
 class OptimiserTable(_Table):
     kind: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 5e-4
@@ -170,6 +181,7 @@ class Recipe(_Table):
     pairs: PairsTable = PairsTable()
     augment: AugmentTable = AugmentTable()
     loss: LossTable = LossTable()
+    distil: DistilTable = DistilTable()
     optimiser: OptimiserTable = OptimiserTable()
     schedule: ScheduleTable = ScheduleTable()
     run: RunTable = RunTable()

@@ -91,8 +91,9 @@ class Gate:
             heat += f", heatmaps correlate by {self.heat_correlation:.3f} (at least {LEAST_HEAT_CORRELATION})"
         if self.heat_moved is not None:
             heat += f", mean |Δheat| {self.heat_moved:.3f} (at most {MOST_HEAT_MOVED})"
+        what = "activations too" if self.activations else "weights alone"
         return (
-            f"AUROC {self.auroc:.4f} → {self.auroc_int8:.4f} (may change by {MOST_AUROC_LOST}), verdicts flipped "
+            f"{what}: AUROC {self.auroc:.4f} → {self.auroc_int8:.4f} (may change by {MOST_AUROC_LOST}), verdicts flipped "
             f"{self.flipped:.1%} (at most {MOST_FLIPPED:.0%}), mean |Δp| {self.mean_difference:.4f}, largest "
             f"{self.largest_difference:.3f}{heat}, over {self.crops} crops"
         )
@@ -147,7 +148,7 @@ def quantise(path: Path, spec: DetectorSpec, labelled: LabelledCrops, target: Pa
             if gate.passed:
                 passed = True
                 return gate
-            refused.append(f"with {'activations' if activations else 'weights alone'}: {gate.words()}")
+            refused.append(gate.words())
     finally:
         if not passed:
             for file in (target, target.with_suffix(".bin")):
@@ -178,7 +179,7 @@ def reduce(path: Path, spec: DetectorSpec, samples: Sequence[Crop] | None) -> ov
 
 
 def kept_in_floats(model: ov.Model) -> list[str]:
-    """Names of the operations whose input stays in floats: all but convolutions over more than one place.
+    """Names of the operations whose input stays in floats: all but convolutions over several places to several channels.
 
     The sum of a convolution and its bias is one operation to the engine and is not named.
     """
@@ -187,12 +188,13 @@ def kept_in_floats(model: ov.Model) -> list[str]:
         kind = node.get_type_name()
         if kind in ("Constant", "Parameter", "Result"):
             continue
-        sources = [given.get_source_output().get_node() for given in node.inputs()]
         if kind in ("Convolution", "GroupConvolution"):
-            places = list(node.get_output_partial_shape(0))[2:]
-            if any(side.is_dynamic or side.get_length() > 1 for side in places):
+            channels, *places = list(node.get_output_partial_shape(0))[1:]
+            # OpenVINO 2026.4 scales a single channel twice when it is averaged and used elsewhere: logits became 1e-5.
+            if channels.get_length() > 1 and any(side.is_dynamic or side.get_length() > 1 for side in places):
                 continue
-        if kind == "Add" and {source.get_type_name() for source in sources} & {"Constant"}:
+        sources = [given.get_source_output().get_node().get_type_name() for given in node.inputs()]
+        if kind == "Add" and {"Convolution", "GroupConvolution"} & {*sources} and "Constant" in sources:
             continue
         names.append(node.get_friendly_name())
     return names
