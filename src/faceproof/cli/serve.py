@@ -98,9 +98,8 @@ def serve(
     known = keys.everyone(site.store)
     site.close()
     if not is_loopback(settings.host) and not any(key.revoked_at is None for key in known):
-        raise OptionError(
-            "there is no API key yet, so nobody could sign in", remedy="Run `faceproof keys create NAME` first."
-        )
+        # It starts all the same: in a container the command that makes one needs the container to run.
+        typer.echo("There is no API key yet, so nobody can sign in: run `faceproof keys create NAME`.", err=True)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     typer.echo(f"Faceproof: http://{shown}:{settings.port}   data in {settings.data}   Ctrl-C stops", err=True)
     web = make_app(settings)
