@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from faceproof.detectors.aggregate import FaceTable
-from faceproof.detectors.spec import Method
+from faceproof.detectors.spec import DetectorSpec, Method
 from faceproof.judge import JudgedFrame
-from faceproof.looks import FIRST_LOOK, first_looks, is_settled, score_interval
+from faceproof.looks import (
+    FINER_FRAMES,
+    FIRST_LOOK,
+    MOST_OF_THE_FRAMES,
+    OpenQuestions,
+    first_looks,
+    last_look_plan,
+    open_questions,
+    score_interval,
+)
 
 from .test_judge import face, frames
 from .test_judge import spec as spec_with
 
 JUDGE = spec_with(threshold=0.5, band=(0.4, 0.6), frame_threshold=0.6, min_faces=3, min_side=0)
+
+
+def is_settled(looked: list[JudgedFrame], spec: DetectorSpec, *, of: int) -> bool:
+    return not open_questions(looked, spec, of=of)
 
 
 def looked_at(*tracks: list[float], every: int = 10) -> list[JudgedFrame]:
@@ -94,3 +109,50 @@ def test_intervals_miss_the_score_of_all_frames_no_more_often_than_promised(meth
         missed += not low <= truth <= high
     # Of 300 rounds 15 may miss; 25 would come of chance once in a hundred times.
     assert missed <= 25
+
+
+# -- the last look ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_open_says_what_kind_of_frames_are_missing() -> None:
+    at_the_edge = looked_at([0.38 + 0.05 * (-1) ** i for i in range(32)])
+    assert open_questions(at_the_edge, JUDGE, of=600) == OpenQuestions(edge=True)
+    assert open_questions(looked_at([0.1] * 31 + [0.7]), JUDGE, of=600).moments
+    passing = looked_at([0.1] * 32)
+    passing[30].faces.append(face(2, 0.5))
+    assert open_questions(passing, JUDGE, of=600) == OpenQuestions(rarely_seen=(2,))
+
+
+def test_somebody_seen_too_rarely_is_looked_at_around_where_they_were_seen() -> None:
+    passing = looked_at([0.1] * 32)
+    passing[20].faces.append(face(2, 0.5))
+    plan = last_look_plan(passing, 0.6, OpenQuestions(rarely_seen=(2,)), of=320)
+    assert sorted(plan) == [195, 198, 202, 205]
+    assert set(plan.values()) == {200}
+
+
+def test_suspicious_moments_call_before_anything_else() -> None:
+    steady = looked_at([*([0.1] * 20), 0.9, *([0.1] * 11)])
+    plan = last_look_plan(steady, 0.6, OpenQuestions(edge=True), of=3200)
+    assert {index for index, caller in plan.items() if caller == 200} == {195, 198, 202, 205}
+    assert len(plan) <= 4 + FINER_FRAMES
+
+
+@given(total=st.integers(33, 3000), share=st.floats(0.05, 1))
+def test_finer_frames_are_new_even_and_within_the_budget(total: int, share: float) -> None:
+    even = list(first_looks(10_000)[0].indices(max(33, int(total * share))))
+    looked = looked_at([0.4] * len(even))
+    for frame, index in zip(looked, even, strict=True):
+        frame.index = frame.cell = index
+    plan = last_look_plan(looked, 0.6, OpenQuestions(edge=True), of=total)
+    assert all(index == caller for index, caller in plan.items())
+    assert not set(plan) & set(even)
+    assert len(plan) + len(even) <= max(len(even), MOST_OF_THE_FRAMES * total)
+    assert len(plan) <= FINER_FRAMES
+    gaps = [sum(low < index < high for index in plan) for low, high in pairwise(even)]
+    wide = [count for count, (low, high) in zip(gaps, pairwise(even), strict=True) if high - low > 3]
+    assert not wide or max(wide) - min(wide) <= 1
+
+
+def test_no_gap_no_finer_frame() -> None:
+    assert last_look_plan(looked_at([0.4] * 32, every=1), 0.6, OpenQuestions(edge=True), of=10_000) == {}

@@ -1,14 +1,17 @@
 """How many frames a video needs: even looks, each finer than the last, until the verdict cannot change any more.
 
 A sequential test over frames. After each look the score of every person gets an interval that holds, at the chosen error
-rate, the score that all frames would give. When the verdict is the same all over the intervals, nothing more is
-looked at, unless a single moment of a person called real was suspicious: those are looked at more closely first.
+rate, the score that all frames would give. When the verdict is the same all over the intervals, nothing more is looked at.
+What is still open then decides where the last look goes: more even frames where an interval reaches over a band's edge,
+around those seen too rarely to be judged, and around suspicious moments. That look is the last one, settled or not.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
@@ -26,6 +29,9 @@ from faceproof.results import Reason, Verdict
 FIRST_LOOK = 32
 SECOND_LOOK_MOMENTS = 4
 SECOND_LOOK_FRAMES = 4
+# Even frames are added near a band's edge up to so many, and while all looks together take no more than this share.
+FINER_FRAMES = 64
+MOST_OF_THE_FRAMES = 0.15
 # Every look decodes the file anew. Up to about this many frames that costs less than the sixteen searches an early end may
 # save (5 of 12 clips ended early; a 1080p frame takes 4 ms to decode and 60 ms to search).
 _WORTH_TWO_PASSES = 180
@@ -47,24 +53,43 @@ def first_looks(frame_count: int) -> list[Sampling]:
     return [Sampling("near", given=tuple(every[1::2])), Sampling("near", given=tuple(every[::2]))]
 
 
-def is_settled(
+@dataclass(frozen=True, slots=True)
+class OpenQuestions:
+    """What the frames not looked at could still change about a file's verdict.
+
+    spread: how far scores may move is not known, or nobody was judged.
+    edge: somebody's interval reaches over the edge of a band.
+    rarely_seen: people who would be judged, had they been seen more often.
+    moments: a person called real was suspicious for a moment.
+    """
+
+    spread: bool = False
+    edge: bool = False
+    rarely_seen: tuple[int, ...] = ()
+    moments: bool = False
+
+    def __bool__(self) -> bool:
+        return self.spread or self.edge or bool(self.rarely_seen) or self.moments
+
+
+def open_questions(
     frames: Sequence[JudgedFrame],
     spec: DetectorSpec,
     *,
     of: int,
     bits: float = float("nan"),
     error_rate: float = ERROR_RATE,
-) -> bool:
-    """Whether the other frames of a video of ``of`` frames could hardly change its verdict.
+) -> OpenQuestions:
+    """What is open after looking at ``frames`` of a video of ``of`` frames.
 
-    ``frames``: those looked at, evenly spread, every face scored; ``bits`` is the file's compression, as judging takes it.
-    Never for a spec whose score rests on the highest faces, for a published rule over the whole table, while no person was
-    judged, or while somebody may yet be judged.
+    ``frames`` are evenly spread, every face scored; ``bits`` is the file's compression, as judging takes it. Something is
+    always open for a spec whose score rests on the highest faces and for a published rule over the whole table.
     """
-    if spec.aggregate.file.method != "worst_track" or spec.aggregate.track.method not in _SETTLING:
-        return False
     table = face_table(frames)
     tracks = judge_tracks(frames, table, spec, bits)
+    rarely_seen = tuple(track.id for track in tracks if track.reason is Reason.TOO_FEW_FACES)
+    if spec.aggregate.file.method != "worst_track" or spec.aggregate.track.method not in _SETTLING:
+        return OpenQuestions(spread=True, rarely_seen=rarely_seen)
     seen = len(frames) / of
     reaches = []
     for track in tracks:
@@ -83,18 +108,15 @@ def is_settled(
             }
             reaches.append((min(reach), max(reach)))
     if not reaches:
-        return False
+        return OpenQuestions(spread=True, rarely_seen=rarely_seen)
     # The file's verdict is its worst person's.
     low, high = (max(ends) for ends in zip(*reaches, strict=True))
-    if low != high:
-        return False
-    if low == _RANK[Verdict.FAKE]:
-        return True  # whatever the others come to
-    if any(track.reason is Reason.TOO_FEW_FACES for track in tracks):
-        return False
-    return low != _RANK[Verdict.REAL] or not any(
+    if low == high == _RANK[Verdict.FAKE]:
+        return OpenQuestions()  # whatever the others come to
+    moments = low == high == _RANK[Verdict.REAL] and any(
         face.p > spec.verdict.frame_threshold for frame in frames for face in frame.faces
     )
+    return OpenQuestions(edge=low != high, rarely_seen=rarely_seen, moments=moments)
 
 
 def score_interval(table: FaceTable, spec: DetectorSpec, *, seen: float, error_rate: float) -> tuple[float, float]:
@@ -127,6 +149,25 @@ def _student(share: float, freedom: int) -> float:
     )
 
 
+def last_look_plan(
+    frames: Sequence[JudgedFrame], threshold: float, questions: OpenQuestions, *, of: int
+) -> dict[int, int]:
+    """Which frames to look at in the end, and which frame called for each: ``{new index: frame that called for it}``.
+
+    Those that more even frames are called for stand for themselves.
+    """
+    plan = second_look_plan(frames, threshold)
+    places = {frame.index: place for place, frame in enumerate(frames)}
+    for person in questions.rarely_seen[:SECOND_LOOK_MOMENTS]:
+        sightings = [frame.index for frame in frames if any(face.track == person for face in frame.faces)]
+        middle = places[sightings[len(sightings) // 2]]
+        plan = {**_around(frames, middle), **plan}
+    if questions.edge:
+        room = min(FINER_FRAMES, int(MOST_OF_THE_FRAMES * of) - len(frames) - len(plan))
+        plan = {**{index: index for index in _between(frames, room)}, **plan}
+    return plan
+
+
 def second_look_plan(first: Sequence[JudgedFrame], threshold: float) -> dict[int, int]:
     """Which frames to look at again, and which frame of the first look called for each: ``{new index: old index}``.
 
@@ -141,17 +182,31 @@ def second_look_plan(first: Sequence[JudgedFrame], threshold: float) -> dict[int
         ),
         reverse=True,
     )
-    taken = {frame.index for frame in first}
     plan: dict[int, int] = {}
     for _, place in suspicious[:SECOND_LOOK_MOMENTS]:
-        here = first[place].index
-        low = first[place - 1].index if place else here
-        high = first[place + 1].index if place + 1 < len(first) else here
-        reach_low, reach_high = (here - low) / 2, (high - here) / 2
-        for step in range(1, SECOND_LOOK_FRAMES // 2 + 1):
-            share = step / (SECOND_LOOK_FRAMES // 2)
-            for index in (round(here - reach_low * share), round(here + reach_high * share)):
-                if index not in taken:
-                    taken.add(index)
-                    plan[index] = here
+        plan = {**_around(first, place), **plan}
     return plan
+
+
+def _around(frames: Sequence[JudgedFrame], place: int) -> dict[int, int]:
+    """Frames not looked at yet in the nearer halves of the gaps on both sides of one that was."""
+    taken = {frame.index for frame in frames}
+    here = frames[place].index
+    low = frames[place - 1].index if place else here
+    high = frames[place + 1].index if place + 1 < len(frames) else here
+    reach_low, reach_high = (here - low) / 2, (high - here) / 2
+    shares = [step / (SECOND_LOOK_FRAMES // 2) for step in range(1, SECOND_LOOK_FRAMES // 2 + 1)]
+    near = {index for share in shares for index in (round(here - reach_low * share), round(here + reach_high * share))}
+    return dict.fromkeys(sorted(near - taken), here)
+
+
+def _between(frames: Sequence[JudgedFrame], count: int) -> list[int]:
+    """Up to ``count`` frames not looked at yet, spread evenly over the gaps between those that were."""
+    indices = [frame.index for frame in frames]
+    gaps = [(one, other) for one, other in pairwise(indices) if other - one > 1]
+    found = []
+    for place, (one, other) in enumerate(gaps):
+        share = (place + 1) * count // len(gaps) - place * count // len(gaps) if count > 0 else 0
+        steps = {one + round((other - one) * step / (share + 1)) for step in range(1, share + 1)}
+        found += sorted(steps - {one, other})
+    return found

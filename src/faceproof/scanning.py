@@ -3,8 +3,8 @@
 Decoding, finding faces with cutting them out, and scoring run side by side on videos (:mod:`faceproof.pipeline`); people are
 followed in between, in the caller's thread. Frames stream: a worker keeps a frame until its faces are cut out, and what
 follows has only crops and numbers. ``auto`` looks several times (:mod:`faceproof.looks`): evenly, then finer where that
-could change the verdict, then around the most suspicious frames. That last look's faces are pooled with the frame that
-called for them, so it refines an opinion and never inflates it.
+could change the verdict, and around the most suspicious frames. Faces from around a frame are pooled with that
+frame's, so they refine an opinion and never inflate it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from faceproof.faces import (
 from faceproof.faces.stillness import Stillness
 from faceproof.judge import JudgedFace, JudgedFrame, compression, make_report, media_facts
 from faceproof.jury import judge_jointly
-from faceproof.looks import first_looks, is_settled, second_look_plan
+from faceproof.looks import OpenQuestions, first_looks, last_look_plan, open_questions
 from faceproof.media import (
     DecodeStats,
     Frame,
@@ -212,21 +212,22 @@ class _Scan:
         return [*self.notes, f"Fast mode: {share} had hardly changed and kept the score of the one before them."]
 
     def _several_looks(self) -> list[JudgedFrame]:
-        """Even looks until the verdict is settled, then a closer one at suspicious moments if it is not."""
+        """Even looks until the verdict is settled, then a last one at what is still open if it is not."""
         self._sights = {}
         present = len(self.info.timeline.ticks) if self.info.timeline else self.info.frame_count or 1
         bits = compression(media_facts(self.info))
         frames: dict[int, JudgedFrame] = {}
+        # An ensemble's verdict is made of its members', which the test knows nothing of.
+        questions = OpenQuestions(spread=True)
         for look in first_looks(present):
             for frame in self._look(look):
                 frames.setdefault(frame.index, frame)
             judged = self._follow_anew(frames)
-            # An ensemble's verdict is made of its members', which this test knows nothing of.
-            if not isinstance(self.detector, Ensemble) and is_settled(
-                judged, self.spec, of=max(present, len(judged)), bits=bits
-            ):
-                return judged
-        cell_of = second_look_plan(judged, self.spec.verdict.frame_threshold)
+            if not isinstance(self.detector, Ensemble):
+                questions = open_questions(judged, self.spec, of=max(present, len(judged)), bits=bits)
+                if not questions:
+                    return judged
+        cell_of = last_look_plan(judged, self.spec.verdict.frame_threshold, questions, of=present)
         if not cell_of:
             return judged
         for frame in self._look(parse_sampling(list(cell_of)), cell_of):
