@@ -43,6 +43,7 @@ class Intake:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._free: int | None = None
         self._looked = float("-inf")
+        self._looking = asyncio.Lock()
 
     def start(self) -> None:
         """Call in the event loop whose requests it answers."""
@@ -60,7 +61,9 @@ class Intake:
         What it says may be :data:`LOOK_AGAIN` seconds old: the transaction looks again, this only saves reading in vain.
         """
         if time.monotonic() - self._looked > LOOK_AGAIN:
-            await run_in_threadpool(self._look)
+            async with self._looking:  # one looks for all who came meanwhile
+                if time.monotonic() - self._looked > LOOK_AGAIN:
+                    await run_in_threadpool(self._look)
         return self._free
 
     def _look(self) -> None:
