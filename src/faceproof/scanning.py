@@ -244,13 +244,22 @@ class _Scan:
                 numbers = tracker.follow(self._sights[frame.index])
             for face, number in zip((face for face in frame.faces if not face.fallback), numbers, strict=True):
                 face.track = number
+        self._number_people(judged, tracker)
         return judged
+
+    def _number_people(self, judged: list[JudgedFrame], tracker: Tracker) -> None:
+        """From tracks to people, now that all of them were seen."""
+        with self.watch("track"):
+            people = tracker.people()
+        for face in (face for frame in judged for face in frame.faces if not face.fallback):
+            face.track = people[face.track]
 
     def _look(self, sampling: Sampling, cell_of: Mapping[int, int] | None = None) -> list[JudgedFrame]:
         """One pass over the file: every face scored, and people numbered within the pass."""
         judged: list[JudgedFrame] = []
         self._still = Stillness()
-        batches = self._batches(sampling, cell_of or {}, judged)
+        tracker = Tracker()
+        batches = self._batches(sampling, cell_of or {}, judged, tracker)
         for faces, answers in ordered(batches, self._score, workers=self._scorers, name="score"):
             for face, answer in zip(faces, answers, strict=True):
                 if isinstance(self.detector, Ensemble):
@@ -262,11 +271,14 @@ class _Scan:
             face.p, face.votes = like.p, like.votes
         self.faces_repeated += len(self._repeats)
         self._repeats.clear()
+        if self._sights is None:
+            self._number_people(judged, tracker)
         return judged
 
-    def _batches(self, sampling: Sampling, cell_of: Mapping[int, int], judged: list[JudgedFrame]) -> Iterator[_Batch]:
+    def _batches(
+        self, sampling: Sampling, cell_of: Mapping[int, int], judged: list[JudgedFrame], tracker: Tracker
+    ) -> Iterator[_Batch]:
         """Follow people from frame to frame, fill ``judged``, and hand out crops in batches to score."""
-        tracker = Tracker()
         waiting: _Batch = []
         planned = self._planned(sampling)
         total = None if planned is None else self.frames_seen + planned

@@ -14,6 +14,7 @@ from skimage import data
 
 from faceproof.faces import Face, Tracker
 from faceproof.faces.appearance import describe, likeness
+from faceproof.faces.reunion import Reunion
 from faceproof.faces.scenes import SceneWatch, setting_of
 from faceproof.media import Frame
 
@@ -75,6 +76,14 @@ def stage(
 def follow(shots) -> list[list[int]]:
     tracker = Tracker()
     return [tracker.update(*stage(*shot)) for shot in shots]
+
+
+def people(shots) -> list[list[int]]:
+    """Person by person, once everything was seen."""
+    tracker = Tracker()
+    ids = [tracker.update(*stage(*shot)) for shot in shots]
+    known = tracker.people()
+    return [[known[number] for number in row] for row in ids]
 
 
 def test_staged_people_look_like_themselves_and_not_like_each_other():
@@ -217,3 +226,60 @@ def test_scene_watch_tells_cuts_from_movement_light_and_flashes():
     assert watch.is_cut(setting_of(BACKDROPS[1]))
     assert watch.is_cut(setting_of(BACKDROPS[2]))
     assert not watch.is_cut(setting_of(stage(0, [(0, 300, 160, 120)], 2)[0].image))
+
+
+def split(shots: Sequence[tuple[tuple[Frame, list[Face]], list[int]]]) -> dict[int, int]:
+    """What becomes of tracks that a forward pass gave: frames with their faces, and the numbers given."""
+    reunion = Reunion()
+    for (frame, faces), ids in shots:
+        centres = [np.array([(f.box[0] + f.box[2]) / 2, (f.box[1] + f.box[3]) / 2]) for f in faces]
+        looks = [describe(frame.image, face) for face in faces]
+        reunion.see(frame.time, ids, centres, [face.side for face in faces], looks)
+    return reunion.people(3.0)
+
+
+def test_a_piece_in_the_midst_of_somebody_is_theirs():
+    shots = [(stage(i * 0.6, [(0, 300 + 3 * (i % 3), 160, 80)]), [2 if 3 <= i < 6 else 1]) for i in range(12)]
+    assert split(shots) == {1: 1, 2: 1}
+
+
+def test_a_stranger_in_the_midst_of_somebody_stays_a_stranger():
+    for other in (1, 2, 3):
+        shots = [(i * 0.6, [(other if 3 <= i < 6 else 0, 300, 160, 80)]) for i in range(12)]
+        assert {number for row in people(shots)[3:6] for number in row}.isdisjoint(people(shots)[0]), other
+
+
+def test_two_who_were_seen_together_are_never_one():
+    both = [(0, 200, 160, 80), (0, 440, 160, 80)]  # twins
+    shots = [(stage(i * 0.6, both if i < 4 else both[:1]), [1, 2] if i < 4 else [3]) for i in range(8)]
+    found = split(shots)
+    assert found[1] != found[2]
+
+
+def test_a_piece_that_two_people_could_be_is_left_alone():
+    alone = [stage(0.6 * i, [(0, 300, 160, 80)]) for i in range(7)]
+    shots = [((frame, faces * 2), [1, 2]) for frame, faces in alone[:4]] + [
+        ((frame, faces), [3]) for frame, faces in alone[4:]
+    ]
+    assert len(set(split(shots).values())) == 3
+
+
+def test_nobody_is_reunited_across_a_cut_or_from_another_place():
+    shots = [(i / 25, [(0, 300, 160, 80)], 0) for i in range(5)] + [
+        (0.2 + i / 25, [(0, 300, 160, 80)], 1) for i in range(5)
+    ]
+    assert people(shots) == [[1]] * 5 + [[2]] * 5
+    apart = [(stage(i * 0.6, [(0, 500 if 3 <= i < 6 else 150, 160, 80)]), [2 if 3 <= i < 6 else 1]) for i in range(12)]
+    assert split(apart) == {1: 1, 2: 2}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.sampled_from([(0,), (1,), (0, 1), (1, 2), ()]), min_size=1, max_size=8), st.sampled_from([0.04, 1.0])
+)
+def test_people_are_counted_from_one_and_unique_in_a_frame(casts, step):
+    spots = [(120, 150, 70), (320, 160, 70), (520, 170, 70)]
+    rows = people((i * step, [(number, *spots[number]) for number in cast]) for i, cast in enumerate(casts))
+    assert all(len(set(row)) == len(row) for row in rows)
+    seen = [number for row in rows for number in row]
+    assert sorted(set(seen)) == list(range(1, len(set(seen)) + 1))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from faceproof.faces.appearance import Appearance, describe, likeness
 from faceproof.faces.mtcnn import Face
+from faceproof.faces.reunion import Reunion
 from faceproof.faces.scenes import SceneWatch, Setting, setting_of
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Tracker:
         self._scenes = SceneWatch()
         self._time: float | None = None
         self._step = 0.0
+        self._reunion = Reunion()
 
     def update(self, frame: Frame, faces: Sequence[Face]) -> list[int]:
         """Track ids, one per face in the order given, unique within the frame. They count from 1."""
@@ -108,6 +110,7 @@ class Tracker:
         time = seen.time
         if self._scenes.is_cut(seen.setting):
             self._tracks = []
+            self._reunion.cut(self._patience)
         self._forget(time)
         faces, looks = seen.faces, seen.looks
         centres = [np.array([(f.box[0] + f.box[2]) / 2, (f.box[1] + f.box[3]) / 2]) for f in faces]
@@ -140,15 +143,24 @@ class Tracker:
         for track in present:
             track.met.update(other for other in ids if other != track.id)
         self._time = time
+        self._reunion.see(time, ids, centres, [face.side for face in faces], looks)
         return ids
+
+    def people(self) -> dict[int, int]:
+        """Once every frame was given: each track's person, counted from 1. Tracks that turn out to be pieces of one
+        person (:mod:`faceproof.faces.reunion`) have one number."""
+        return self._reunion.people(self._patience)
+
+    @property
+    def _patience(self) -> float:
+        return max(PATIENCE, PATIENCE_STEPS * self._step)
 
     def _forget(self, time: float) -> None:
         """Drop tracks that were gone for too long, measured by the sampling's own steps."""
         if self._time is not None and time > self._time:
             step = time - self._time
             self._step = step if self._step == 0 else 0.7 * self._step + 0.3 * step
-        patience = max(PATIENCE, PATIENCE_STEPS * self._step)
-        self._tracks = [track for track in self._tracks if time - track.time <= patience]
+        self._tracks = [track for track in self._tracks if time - track.time <= self._patience]
         living = {track.id for track in self._tracks}
         for track in self._tracks:
             track.met &= living
