@@ -54,6 +54,7 @@ from faceproof.media import (
 from faceproof.pipeline import ordered
 from faceproof.results import Report
 from faceproof.runtime.cpu import usable_cores
+from faceproof.runtime.memory import give_back
 from faceproof.runtime.network import Precision
 from faceproof.scan_events import ScanEvents
 from faceproof.stopwatch import Stopwatch
@@ -271,6 +272,7 @@ class _Scan:
             face.p, face.votes = like.p, like.votes
         self.faces_repeated += len(self._repeats)
         self._repeats.clear()
+        give_back()
         if self._sights is None:
             self._number_people(judged, tracker)
         return judged

@@ -38,3 +38,17 @@ def test_first_inferences_of_several_threads_never_wait_for_each_other(tmp_path:
     finally:
         for process in started:
             process.kill()
+
+
+def test_the_converter_that_was_not_imported_is_there_when_called(tmp_path: Path) -> None:
+    write_toy_detector(tmp_path)
+    (onnx,) = tmp_path.rglob("*.onnx")
+    program = """
+import sys
+from faceproof.runtime.openvino import _import_openvino
+ov = _import_openvino()
+assert "openvino.tools.ovc" not in sys.modules
+print(len(ov.convert_model(sys.argv[1]).inputs))
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(onnx)], capture_output=True, text=True, check=False)
+    assert done.stdout.split()[-1:] == ["1"], done.stderr

@@ -7,6 +7,7 @@ import queue
 import sys
 import threading
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -111,18 +112,25 @@ def _import_openvino() -> ModuleType:
 
 
 def _import_quietly() -> ModuleType:
-    missing = object()
-    before = sys.modules.get("openvino_telemetry", missing)
-    if before is missing:
-        # None makes its import fail, and OpenVINO then uses its own silent stub.
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    # None makes an import fail. OpenVINO then uses its own silent stub of the statistics, and does without its converter,
+    # which takes as long to import as all the rest and comes back at its first use.
+    spared = [name for name in ("openvino_telemetry", "openvino.tools.ovc") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]
     try:
         import openvino
     finally:
-        if before is missing:
-            del sys.modules["openvino_telemetry"]
+        for name in spared:
+            if sys.modules.get(name) is None:
+                del sys.modules[name]
     module: ModuleType = openvino
+    if not hasattr(module, "convert_model"):
+        module.convert_model = _convert_model  # type: ignore[attr-defined]
     return module
+
+
+def _convert_model(*arguments: Any, **options: Any) -> Any:
+    """``openvino.convert_model``, imported when somebody calls it."""
+    return import_module("openvino.tools.ovc").convert_model(*arguments, **options)
 
 
 def _first_line(error: BaseException) -> str:
