@@ -106,11 +106,11 @@ def convert(name: str, folder: Path, int8: bool) -> dict[str, int]:
     np.save(folder / f"{name}.npy", examples(name, 1))
     sizes = {"fp32": path.stat().st_size}
     if int8:
-        import nncf
+        from faceproof.detectors.catalog import find_spec
+        from faceproof.training.convert.int8 import reduce
+        from faceproof.training.convert.onnx import random_crops
 
-        model = ov.convert_model(str(path))
-        faces = list(examples(name, CALIBRATED)[:, None])
-        small = nncf.quantize(model, nncf.Dataset(faces), preset=nncf.QuantizationPreset.MIXED, subset_size=len(faces))
+        small = reduce(path, find_spec(name).spec, random_crops(CALIBRATED))
         ov.save_model(small, str(folder / f"{name}.int8.xml"), compress_to_fp16=False)
         sizes["int8"] = sum((folder / f"{name}.int8{end}").stat().st_size for end in (".xml", ".bin"))
     return sizes

@@ -217,7 +217,8 @@ def test_of_an_efficientnet_every_weight_is_eight_bits_and_only_convolutions_get
         for name, parameter in build(mobile.spec.name, {"encoder": "efficientnet_b0"}).named_parameters()
         if parameter.ndim > 1
     )
-    assert expected - 200 <= size["i8"] <= expected, "each matrix once, although the heatmap's closed form turns it"
+    # One number more: the direction in which the output says fake.
+    assert expected - 200 <= size["i8"] <= expected + 1, "each matrix once, although the heatmap's closed form turns it"
     assert (
         max(np.prod(n.get_output_shape(0)) for n in constants if n.get_element_type().get_type_name() == "f32") < 5000
     )

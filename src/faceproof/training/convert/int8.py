@@ -2,9 +2,8 @@
 
 Weights of every layer become eight bits. What flows between layers does so only where it costs little: at convolutions
 over places. Squeeze-and-excitation, residual sums, the head and the heatmap's closed form stay in floats. They are a
-hundredth of the work, but they multiply, compare with nought or subtract large numbers of one another, and a step of an
-eighth bit in one of them is a step of the answer (EfficientNets fall apart under NNCF's defaults for that reason). Where
-even that changes the verdicts, only the weights are in eight bits: as small, no faster.
+hundredth of the work, but they multiply, compare with nought or subtract large numbers of one another, where a rounded
+input is another answer. Where even that changes the verdicts, only the weights are in eight bits: as small, no faster.
 """
 
 from __future__ import annotations
@@ -133,7 +132,6 @@ def quantise(path: Path, spec: DetectorSpec, labelled: LabelledCrops, target: Pa
     """
     import openvino as ov
 
-    logging.getLogger("nncf").setLevel(logging.ERROR)
     calibration, judged = labelled.every_other(0), labelled.every_other(1)
     spread = np.random.default_rng(0).permutation(len(calibration.crops))[:CALIBRATION_CROPS]
     samples = [calibration.crops[i] for i in spread]
@@ -164,6 +162,7 @@ def reduce(path: Path, spec: DetectorSpec, samples: Sequence[Crop] | None) -> ov
     import nncf
     import openvino as ov
 
+    nncf.set_log_level(logging.ERROR)  # it sets its own when it is imported
     model = ov.convert_model(str(path))
     share_transposed(model)
     if samples is not None:
