@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -40,14 +41,11 @@ class Intake:
         self._site = site
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="faceproof-intake", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._free: int | None = None
         self._looked = float("-inf")
-        self._looking = asyncio.Lock()
+        self._looking = threading.Lock()
 
     def start(self) -> None:
-        """Call in the event loop whose requests it answers."""
-        self._loop = asyncio.get_running_loop()
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,16 +59,17 @@ class Intake:
         What it says may be :data:`LOOK_AGAIN` seconds old: the transaction looks again, this only saves reading in vain.
         """
         if time.monotonic() - self._looked > LOOK_AGAIN:
-            async with self._looking:  # one looks for all who came meanwhile
-                if time.monotonic() - self._looked > LOOK_AGAIN:
-                    await run_in_threadpool(self._look)
+            await run_in_threadpool(self._look)
         return self._free
 
     def _look(self) -> None:
-        with self._site.store.read() as session:
-            submission.require_room(session, self._site, jobs.queued(session))
-        self._free = self._site.files.free()
-        self._looked = time.monotonic()
+        with self._looking:
+            if time.monotonic() - self._looked <= LOOK_AGAIN:
+                return  # somebody else did, meanwhile
+            with self._site.store.read() as session:
+                submission.require_room(session, self._site, jobs.queued(session))
+            self._free = self._site.files.free()
+            self._looked = time.monotonic()
 
     async def take(self, prepare: Callable[[], Submission]) -> Submitted:
         """Make the job. ``prepare`` runs in the thread, where it may write a file but must not wait for a network.
@@ -90,8 +89,7 @@ class Intake:
         return submission.submit(self._site, one)
 
     async def _outcome(self, prepare: Callable[[], Submission]) -> Submission | Submitted:
-        assert self._loop is not None
-        answer: asyncio.Future[Submission | Submitted | Exception] = self._loop.create_future()
+        answer: asyncio.Future[Submission | Submitted | Exception] = asyncio.get_running_loop().create_future()
         self._queue.put(_Waiting(prepare, answer))
         outcome = await answer
         if isinstance(outcome, Exception):
@@ -128,8 +126,11 @@ class Intake:
         if ready:
             settled = submission.settle(self._site, [made for _, made in ready])
             outcomes += [(one, outcome) for (one, _), outcome in zip(ready, settled, strict=True)]
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(_tell, outcomes)
+        # A server has one loop, which is woken once for all of them.
+        for loop in {one.answer.get_loop() for one, _ in outcomes}:
+            theirs = [(one, outcome) for one, outcome in outcomes if one.answer.get_loop() is loop]
+            with suppress(RuntimeError):  # closed: nobody waits any more
+                loop.call_soon_threadsafe(_tell, theirs)
 
 
 def _tell(outcomes: list[tuple[_Waiting, Submission | Submitted | Exception]]) -> None:
