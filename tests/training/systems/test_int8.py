@@ -228,7 +228,8 @@ def test_of_an_efficientnet_every_weight_is_eight_bits_and_only_convolutions_get
         if node.get_type_name() == "FakeQuantize"
         for target in node.output(0).get_target_inputs()
     }
-    assert quantised == ({"Convolution", "GroupConvolution"} if activations else set())
+    # The shape of the input is read behind its quantiser; it is no number that rounding changes.
+    assert quantised - {"ShapeOf"} == ({"Convolution", "GroupConvolution"} if activations else set())
 
 
 def test_turning_while_multiplying_changes_nothing(mobile: InstalledSpec) -> None:
