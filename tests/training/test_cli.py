@@ -28,7 +28,7 @@ def test_preview_writes_a_contact_sheet(shards, tmp_path):
         app, ["train", "preview", "--data", str(shards), "--out", str(tmp_path / "sheet.png"), "--count", "8"]
     )
     assert answer.exit_code == 0, answer.output
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (2 * 160, 4 * 3 * 160, 3)
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (2 * 192, 4 * 3 * 192, 3)
 
 
 def test_recipes_are_listed():

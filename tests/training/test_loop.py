@@ -20,7 +20,7 @@ from faceproof.training.networks import FaceNetwork, Prediction, build_network
 from faceproof.training.shards import FaceStore
 
 TINY = {
-    "network.backbone": "test_efficientnet", "network.init": "", "input.size": 64, "pairs.tile": [64, 80],
+    "network.backbone": "test_efficientnet", "network.init": "", "input.size": 64, "input.crop": 1.0, "pairs.tile": [64, 80],
     "pairs.group": 2, "pairs.held_out": 0.25, "run.batch": 8, "run.epochs": 2, "run.steps_per_epoch": 3,
     "run.workers": 0, "run.precision": "32-true", "schedule.warmup_steps": 2,
 }  # fmt: skip
@@ -125,7 +125,7 @@ def test_out_of_memory_names_a_batch_that_fits(shards, tmp_path, monkeypatch):
 
     monkeypatch.setattr(FaceNetwork, "forward", forward)
     with pytest.raises(TrainingError, match=r"run\.batch = 2 fits"):
-        train(tiny(), shards, tmp_path, quiet=True)
+        train(tiny(run__apart=False), shards, tmp_path, quiet=True)
 
 
 def test_early_stopping_counts_epochs_without_a_better_score(shards, tmp_path, monkeypatch):
