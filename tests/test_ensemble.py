@@ -21,6 +21,7 @@ from faceproof.detectors.ensemble import (
 )
 from faceproof.detectors.spec import Aggregate, BandPoint, Margin, Method, QualityBands, VerdictRule
 from faceproof.errors import NetworkError, SpecError, UnknownDetectorError, WeightsError
+from faceproof.faces import FaceDetector
 from faceproof.results import Reason, Verdict
 from faceproof.runtime import FakeNetwork
 
@@ -77,9 +78,9 @@ def named(detector: Detector, name: str, **parts: object) -> Detector:
 def test_one_pass_for_all_members(bright: Detector, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[object] = []
     decoded: list[object] = []
-    detect, read = scanning.FaceDetector.detect, scanning.read_frames
+    detect, read = FaceDetector.detect, scanning.read_frames
     monkeypatch.setattr(
-        scanning.FaceDetector,
+        FaceDetector,
         "detect",
         lambda self, image: looked.append(1) or detect(self, image),  # type: ignore[func-returns-value]
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from faceproof import wording
 from faceproof.detectors.detector import Detector
 from faceproof.detectors.spec import (
     Aggregate,
@@ -122,6 +123,32 @@ def test_suspicious_spans_reach_half_way_to_their_neighbours() -> None:
         (pytest.approx(0.5 * step), pytest.approx(2.5 * step)),
         (pytest.approx(4.5 * step), pytest.approx(5 * step)),
     ]
+
+
+MOMENT = [0.05] * 8 + [0.8] * 4 + [0.05] * 8
+
+
+def test_a_mean_over_minutes_does_not_hide_a_moment() -> None:
+    rule = {"threshold": 0.6, "band": (0.4, 0.8), "frame_threshold": 0.6}
+    judged = frames(*[[face(1, p), face(2, 0.05)] for p in MOMENT])
+    assert report(judged, spec(**rule)).verdict is Verdict.REAL
+    result = report(judged, spec(**rule, suspicious_run=4))
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.SUSPICIOUS_MOMENTS)
+    assert [track.verdict for track in result.tracks] == [Verdict.INCONCLUSIVE, Verdict.REAL]
+    assert result.score == report(judged, spec(**rule)).score, "no score is made up for it"
+    assert wording.headline(result).startswith("Cannot tell: some moments look manipulated")
+    assert wording.when(result) == "Person 1 at 0:02–0:04."
+    assert wording.track_line(result.tracks[0]) == "cannot tell: suspicious 0:02–0:04"
+
+
+def test_a_moment_is_a_run_of_faces_and_half_a_second() -> None:
+    rule = {"threshold": 0.6, "band": (0.4, 0.8), "frame_threshold": 0.6, "suspicious_run": 4}
+    apart = [0.05, 0.9] * 4 + [0.05] * 16
+    assert report(frames(*[[face(1, p)] for p in apart]), spec(**rule)).verdict is Verdict.REAL
+    short = [JudgedFrame(i, i / 30, i, [face(1, p)]) for i, p in enumerate(MOMENT)]
+    assert report(short, spec(**rule)).verdict is Verdict.REAL
+    called = frames(*[[face(1, 0.9)] for _ in range(6)])
+    assert report(called, spec(**rule)).verdict is Verdict.FAKE, "who is FAKE already stays so"
 
 
 def test_a_second_look_refines_an_opinion_and_does_not_outvote_the_rest() -> None:

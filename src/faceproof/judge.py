@@ -16,7 +16,7 @@ from faceproof.detectors.calibration import calibrate
 from faceproof.detectors.detector import Detector
 from faceproof.detectors.quality import Quality, band_of, bits_per_pixel
 from faceproof.detectors.spec import DetectorSpec, VerdictRule, spec_sha256
-from faceproof.detectors.verdict import Opinion, judge_nothing, judge_score, unqualified
+from faceproof.detectors.verdict import Opinion, doubted, judge_nothing, judge_score, unqualified
 from faceproof.errors import OptionError
 from faceproof.media import MediaInfo
 from faceproof.results import (
@@ -105,11 +105,14 @@ def judge_tracks(
         faces = seen[number]
         side = float(np.median([face.side for _, face in faces]))
         sharpness = float(np.median([face.sharpness for _, face in faces]))
+        suspicious = _suspicious_spans(faces, times, spec.verdict.frame_threshold)
+        runs = [(count, part.end - part.start) for count, part in suspicious]
         reason = unqualified(len(faces), side, sharpness, spec.verdict, frames=len(frames))
         if reason is None:
             rows = table.where(table.track == number)
             score = calibrate(aggregate(rows, spec.aggregate.track), spec.calibration)
             opinion = judge_score(score, spec.verdict, Quality(side, sharpness, bits, len(rows)))
+            opinion = doubted(opinion, runs, spec.verdict)
         else:
             opinion = Opinion(Verdict.NOT_ASSESSED, None, reason)
         best_frame, best_face = _most_telling(faces, opinion)
@@ -127,7 +130,7 @@ def judge_tracks(
                 best_time=best_frame.time,
                 median_side=side,
                 median_sharpness=sharpness,
-                suspicious=_suspicious_spans(faces, times, spec.verdict.frame_threshold),
+                suspicious=[part for _, part in suspicious],
                 band=opinion.band,
             )
         )
@@ -143,8 +146,9 @@ def _most_telling(faces: Sequence[tuple[JudgedFrame, JudgedFace]], opinion: Opin
 
 def _suspicious_spans(
     faces: Sequence[tuple[JudgedFrame, JudgedFace]], times: Sequence[float], threshold: float
-) -> list[Span]:
-    """Runs of sampled frames whose face scores above the threshold, each reaching half-way to its neighbours in time."""
+) -> list[tuple[int, Span]]:
+    """Runs of sampled frames whose face scores above the threshold, each reaching half-way to its neighbours in time, with
+    the number of faces."""
     place = {time: number for number, time in enumerate(times)}
     spans: list[list[int]] = []
     for frame, face in faces:
@@ -156,9 +160,12 @@ def _suspicious_spans(
         else:
             spans.append([here, here])
     return [
-        Span(
-            start=times[a] if a == 0 else (times[a] + times[a - 1]) / 2,
-            end=times[b] if b == len(times) - 1 else (times[b] + times[b + 1]) / 2,
+        (
+            b - a + 1,
+            Span(
+                start=times[a] if a == 0 else (times[a] + times[a - 1]) / 2,
+                end=times[b] if b == len(times) - 1 else (times[b] + times[b + 1]) / 2,
+            ),
         )
         for a, b in spans
     ]

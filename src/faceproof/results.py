@@ -36,6 +36,7 @@ class Reason(StrEnum):
     TOO_FEW_FACES = "too_few_faces"
     INSIDE_BAND = "score_inside_band"
     MEMBERS_DISAGREE = "members_disagree"
+    SUSPICIOUS_MOMENTS = "suspicious_moments"
 
 
 class _Model(BaseModel):

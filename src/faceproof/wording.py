@@ -30,6 +30,7 @@ REASONS = {
     Reason.TOO_FEW_FACES: "the face is seen in too few frames to judge",
     Reason.INSIDE_BAND: "the score lies in the range where the detector is often wrong",
     Reason.MEMBERS_DISAGREE: "the detectors asked disagree",
+    Reason.SUSPICIOUS_MOMENTS: "some moments look manipulated, most do not",
 }
 
 WIDER_BECAUSE: dict[QualityAxis, str] = {
@@ -46,6 +47,7 @@ REMEDIES = {
     Reason.TOO_FEW_FACES: "More frames would help: --frames all.",
     Reason.INSIDE_BAND: "A less compressed original, or a second detector, would help.",
     Reason.MEMBERS_DISAGREE: "Look at each detector's own result.",
+    Reason.SUSPICIOUS_MOMENTS: "Look at those moments: a forgery may fill part of a video only.",
 }
 
 
@@ -126,11 +128,12 @@ def second_line(report: Report) -> str:
 
 
 def when(report: Report) -> str:
-    """For FAKE, in whom and when: "Person 1 at 0:02–0:06." The longest suspicious span of each, most suspicious first."""
-    if report.verdict is not Verdict.FAKE or report.media.kind != "video":
+    """For FAKE and for suspicious moments, in whom and when: "Person 1 at 0:02–0:06." The longest suspicious span of each,
+    most suspicious first."""
+    if report.media.kind != "video":
         return ""
     named = []
-    accused = sorted((t for t in report.tracks if t.verdict is Verdict.FAKE), key=lambda track: -(track.score or 0.0))
+    accused = sorted((t for t in report.tracks if _is_shown_when(report, t)), key=lambda track: -(track.score or 0.0))
     for track in accused[:3]:
         longest = max(track.suspicious, key=lambda part: part.end - part.start, default=None)
         most = ", most of all " if len(track.suspicious) > 1 else " "
@@ -141,6 +144,12 @@ def when(report: Report) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
+def _is_shown_when(report: Report, track: TrackScore) -> bool:
+    if report.verdict is Verdict.FAKE:
+        return track.verdict is Verdict.FAKE
+    return report.reason is Reason.SUSPICIOUS_MOMENTS and track.reason is Reason.SUSPICIOUS_MOMENTS
+
+
 def track_line(track: TrackScore) -> str:
     """What was seen in one person, for the end of their line."""
     if track.verdict is Verdict.FAKE:
@@ -149,6 +158,8 @@ def track_line(track: TrackScore) -> str:
     if track.verdict is Verdict.REAL:
         return "no sign of manipulation found"
     if track.verdict is Verdict.INCONCLUSIVE:
+        if track.reason is Reason.SUSPICIOUS_MOMENTS:
+            return f"cannot tell: suspicious {', '.join(span(s.start, s.end) for s in track.suspicious[:3])}"
         return "cannot tell"
     return f"not judged: {REASONS[track.reason]}" if track.reason else "not judged"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from faceproof.detectors.quality import Quality, band_at, band_of
 from faceproof.detectors.spec import VerdictRule
 from faceproof.results import AppliedBand, Reason, Verdict
+
+_MOMENT = 0.5  # seconds: shorter runs of neighbouring frames are one look, not several
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ def judge_score(score: float, rule: VerdictRule, quality: Quality | None = None)
         return Opinion(Verdict.INCONCLUSIVE, score, Reason.INSIDE_BAND, applied)
     is_fake = score > rule.threshold if low == high else score >= high
     return Opinion(Verdict.FAKE if is_fake else Verdict.REAL, score, None, applied)
+
+
+def doubted(opinion: Opinion, runs: Sequence[tuple[int, float]], rule: VerdictRule) -> Opinion:
+    """The opinion, or INCONCLUSIVE where a REAL person has a moment that a mean over all their faces hides.
+
+    ``runs``: of each suspicious span the number of faces and its length in seconds.
+    """
+    if opinion.verdict is not Verdict.REAL or not rule.suspicious_run:
+        return opinion
+    if any(faces >= rule.suspicious_run and seconds >= _MOMENT for faces, seconds in runs):
+        return replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.SUSPICIOUS_MOMENTS)
+    return opinion
 
 
 def unqualified(
