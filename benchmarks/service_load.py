@@ -331,12 +331,19 @@ def sizing(cpu_seconds: float) -> str:
     return "\n".join(lines)
 
 
+def _some(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uploaders", type=int, default=50, help="0 leaves this part out")
     parser.add_argument("--clips", type=int, default=200, help="of each uploader, at least one")
     parser.add_argument(
-        "--paced", type=int, default=20, help="clips of each uploader at one a second, after the others"
+        "--paced", type=_some, default=20, help="clips of each uploader at one a second, after the others"
     )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="the same with 1,400 uploads, 200 and 80 jobs")
