@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import started
 from tests.toy_detector import write_toy_detector
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc are as Linux has them")
@@ -28,16 +29,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     write_toy_detector(home)
     return home
-
-
-def started(home: Path, *words: object, program: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FACEPROOF_HOME": str(home)},
-    )
 
 
 def wait_until(true: object, process: subprocess.Popen[str]) -> None:

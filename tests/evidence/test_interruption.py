@@ -15,6 +15,7 @@ import pytest
 from faceproof.evidence.verification import verify
 from tests.conftest import write_video
 from tests.evidence.made_reports import made_report, toy_detector, wave
+from tests.programs import started
 from tests.toy_detector import write_toy_detector
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and limits are set as Linux has them")
@@ -33,18 +34,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     write_toy_detector(home, pivot=0.3)
     return home
-
-
-def started(
-    home: Path, *words: object, program: str = "from faceproof.cli import main; main()"
-) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FACEPROOF_HOME": str(home)},
-    )
 
 
 def interrupted_when(process: subprocess.Popen[str], folder: Path) -> str:

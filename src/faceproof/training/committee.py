@@ -87,6 +87,27 @@ def load_committee(paths: Sequence[Path], *, averaged: bool = True) -> tuple[nn.
     return Committee(networks, [recipe.input.size for recipe in recipes]).eval(), recipes
 
 
+def load_teacher(recipe: Recipe, device: torch.device) -> nn.Module | None:
+    """The recipe's teachers as one frozen network on `device`, None where it names none.
+
+    Raises TrainingError when they take another input than the recipe's network.
+    """
+    table = recipe.distil
+    if not table.teachers:
+        return None
+    teacher, (theirs, *_) = load_committee([Path(path) for path in table.teachers])
+    if (theirs.input.size, theirs.input.mean, theirs.input.std) != (
+        recipe.input.size,
+        recipe.input.mean,
+        recipe.input.std,
+    ):
+        raise TrainingError(
+            f"The teacher takes {theirs.input.size} px, the recipe {recipe.input.size} px, or they normalise differently",
+            remedy="Give the recipe the teacher's input table.",
+        )
+    return teacher.to(device).requires_grad_(requires_grad=False)
+
+
 def average_weights(paths: Sequence[Path], weights: Sequence[float] | None = None) -> dict[str, Any]:
     """A checkpoint whose weights are the weighted mean of those of `paths` (their averaged ones, where a run kept such).
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, losses
-from faceproof.training.committee import load_committee
+from faceproof.training.committee import load_teacher
 from faceproof.training.data import Batches, Normaliser, Source, Watch, open_source, open_watch
 from faceproof.training.journal import Journal
 from faceproof.training.networks import Prediction, build_network, widen_depthwise
@@ -94,7 +94,7 @@ def train(
     freeze(bare, recipe.network.train, recipe.network.freeze_batchnorm)
     optimiser = build_optimiser(bare, recipe.optimiser)
     network, optimiser = fabric.setup(bare, optimiser)
-    teacher = _load_teacher(recipe, fabric.device)
+    teacher = load_teacher(recipe, fabric.device)
     average = AveragedWeights(bare, recipe.run.ema) if recipe.run.ema else None
     steps_per_epoch = source.steps_per_epoch(recipe)
     rate = LearningRate(recipe.schedule, recipe.optimiser.lr, recipe.run.epochs * steps_per_epoch)
@@ -219,23 +219,6 @@ def train(
             if interrupt.asked:
                 stopped = "interrupted"
     return TrainingResult(out, best, state["best"], state["epoch"], stopped, state["history"])
-
-
-def _load_teacher(recipe: Recipe, device: torch.device) -> nn.Module | None:
-    table = recipe.distil
-    if not table.teachers:
-        return None
-    teacher, (theirs, *_) = load_committee([Path(path) for path in table.teachers])
-    if (theirs.input.size, theirs.input.mean, theirs.input.std) != (
-        recipe.input.size,
-        recipe.input.mean,
-        recipe.input.std,
-    ):
-        raise TrainingError(
-            f"The teacher takes {theirs.input.size} px, the recipe {recipe.input.size} px, or they normalise differently",
-            remedy="Give the recipe the teacher's input table.",
-        )
-    return teacher.to(device).requires_grad_(requires_grad=False)
 
 
 def _loss(
