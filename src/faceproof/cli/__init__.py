@@ -89,6 +89,9 @@ def main() -> None:
 
         print_error(error.message, error.remedy)
         sys.exit(EXIT_USAGE if isinstance(error, OptionError) else EXIT_SOME_FAILED)
+    except KeyboardInterrupt:
+        # One that came while the command line library was already leaving, past its own handling of it.
+        sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe went away (head, less): not our error.
         import os
