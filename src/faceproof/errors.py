@@ -101,7 +101,7 @@ class NoVideoStreamError(MediaError):
 
 class MediaLimitError(MediaError):
     code = "limit"
-    default_remedy = "Raise the limit if you trust the file."
+    default_remedy = "If you trust the file, raise the limit: --max-pixels, --max-minutes, or the server's settings."
 
 
 class SpecError(FaceproofError):

@@ -87,6 +87,17 @@ def as_json_lines(outcomes: Iterable[Outcome]) -> str:
     return "".join(outcome.model_dump_json() + "\n" for outcome in outcomes)
 
 
+def check_place(path: Path) -> None:
+    """Raises :class:`OutputError` when a file could not be written there, before hours are spent on what goes into it."""
+    if path.is_dir():
+        raise OutputError(f"{str(path)!r} is a folder", remedy="Name a file in it.")
+    folder = (path.resolve() if path.is_symlink() else path).parent
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {str(path)!r}: there is no folder {str(folder)!r}", remedy="Make it first.")
+    if not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
+        raise OutputError(f"cannot write {str(path)!r}: the folder {str(folder)!r} cannot be written to")
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A fresh name beside ``path`` to write to; renamed to it at the end, removed when anything goes wrong.

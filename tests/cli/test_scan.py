@@ -266,3 +266,64 @@ def test_a_person_is_told_how_to_see_where(run: Run, clip_mp4: Path) -> None:
 @pytest.mark.parametrize("args", [("--key", "key.pem"), ("--report", "page.html")])
 def test_evidence_options_that_make_no_sense(run: Run, folder: Path, args: tuple[str, str]) -> None:
     assert run("scan", folder, *TOY, *args).code == 2
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_scanned(
+    run: Run, clip_mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceproof import batch
+
+    monkeypatch.setattr(batch, "scan_many", lambda *_, **__: pytest.fail("scanned first"))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "something").write_text("old")
+    for option, target in (
+        ("--json", tmp_path / "gone" / "r.json"),
+        ("--csv", tmp_path / "gone" / "r.csv"),
+        ("--report", tmp_path),
+        ("--evidence", tmp_path / "kept"),
+    ):
+        ran = run("scan", clip_mp4, *TOY, option, target)
+        assert ran.code == 1, (option, ran.err)
+        assert str(target) in ran.err
+
+
+def test_what_a_folder_holds_besides_media_is_counted(run: Run, folder: Path) -> None:
+    (folder / "deeper" / "sound.m4a").write_bytes(b"x")
+    assert "Passed over 2 files" in (ran := run("scan", folder, *TOY)).err
+    assert "1 .txt" in ran.err
+    assert "1 .m4a" in ran.err
+
+
+def test_an_address_is_to_be_downloaded_first(run: Run) -> None:
+    ran = run("scan", "https://example.org/post/1", *TOY)
+    assert ran.code == 2
+    assert "https://example.org/post/1 is an address, not a file" in ran.err
+    assert "Download it first" in ran.err
+
+
+def test_a_folder_scan_stopped_without_a_file_to_go_on_from_shows_what_it_knows(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceproof import batch
+
+    real, calls = batch.scan_one, []
+
+    def stop_at_third(path, *args):
+        calls.append(path)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(path, *args)
+
+    monkeypatch.setattr(batch, "scan_one", stop_at_third)
+    stopped = run("scan", folder, *TOY)
+    assert stopped.code == 130
+    assert "2 files: 1 with signs of manipulation" in stopped.err or "2 files: 0 with" in stopped.err
+    assert "--json FILE" in stopped.err
+
+
+def test_a_name_like_an_option_is_shown_as_it_can_be_typed(
+    run: Run, clip_mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(clip_mp4, tmp_path / "-clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert "faceproof explain ./-clip.mp4 --report" in run("scan", *TOY, "--", "-clip.mp4").out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,9 +94,17 @@ def scan(
     from faceproof import media
     from faceproof.batch import ScanOptions
     from faceproof.cli.evidence import keep, read_key
-    from faceproof.cli.terminal import error_console, one_line, out_console, print_error, print_report, print_table
+    from faceproof.cli.terminal import (
+        error_console,
+        failure,
+        one_line,
+        out_console,
+        print_error,
+        print_report,
+        print_table,
+    )
     from faceproof.errors import OptionError
-    from faceproof.result_files import as_csv, as_json, as_json_lines, most_suspicious_first, write_whole
+    from faceproof.result_files import as_csv, as_json, as_json_lines, check_place, most_suspicious_first, write_whole
     from faceproof.results import FailedInput, Report, Verdict
 
     if precision not in ("auto", "fp32", "bf16"):
@@ -122,13 +129,23 @@ def scan(
         _hand_out(elsewhere or list(map(str, paths)), broker, out, options)
         return
     single = len(paths) == 1 and not paths[0].is_dir()
-    files = list(media.walk(paths))
+    passed_over: list[Path] = []
+    files = list(media.walk(paths, passed_over=passed_over))
     if report_page is not None and len(files) > 1:
         raise OptionError("--report writes one file's page", remedy="Use --evidence DIR for several files.")
     signing_key = read_key(key)
     if not files:
+        _tell_passed_over(passed_over)
         raise OptionError(f"no pictures or videos in {', '.join(map(str, paths))}", remedy="Name a file or a folder.")
 
+    # Before the scan: its result must not be lost to a folder that is not there.
+    for place in (json_file, csv_file, report_page):
+        if place is not None and str(place) != "-":
+            check_place(place)
+    if evidence is not None and len(files) == 1:
+        from faceproof.evidence.custody import check_free
+
+        check_free(evidence)
     target = json_file if json_file is not None and str(json_file) != "-" and not single else None
     judged = _run(files, options, jobs, target, resume=not no_resume)
     ordered = most_suspicious_first(outcome for _, outcome in judged)
@@ -145,15 +162,14 @@ def scan(
         console = out_console()
         only = ordered[0] if single else None
         if isinstance(only, Report):
-            where = one_line(shlex.quote(only.media.path))
-            shows = f"faceproof explain {where} --report report.html shows where."
-            print_report(console, only, hint=shows if only.verdict is Verdict.FAKE and report_page is None else None)
+            print_report(console, only, hint=report_page is None)
         elif only is None:
-            print_table(console, ordered)
+            print_table(console, ordered, hint=report_page is None and evidence is None)
+            _tell_passed_over(passed_over)
     if to_stdout or single:
         for outcome in ordered:
             if isinstance(outcome, FailedInput):
-                print_error(f"{outcome.path}: {outcome.message}", outcome.remedy)
+                print_error(failure(outcome), outcome.remedy)
     kept = keep(reports, options, page=report_page, folder=evidence, key=signing_key)
     for written in (json_file, csv_file, *kept):
         if written is not None and str(written) != "-":
@@ -163,6 +179,22 @@ def scan(
         raise typer.Exit(EXIT_FAKE_FOUND)
     if any(isinstance(outcome, FailedInput) for outcome in ordered):
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _tell_passed_over(paths: list[Path]) -> None:
+    """Nothing in a folder goes unseen without a word."""
+    from collections import Counter
+
+    from faceproof.cli.terminal import error_console, one_line
+
+    if not paths:
+        return
+    endings = Counter(one_line(path.suffix.lower()) or "no ending" for path in paths)
+    kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
+    error_console().print(
+        f"Passed over {len(paths)} {'file' if len(paths) == 1 else 'files'} whose names are not those of pictures or videos "
+        f"({kinds}{', …' if len(endings) > 5 else ''}); name a file itself to have it opened."
+    )
 
 
 def _address(path: Path) -> str | None:
@@ -178,6 +210,11 @@ def _hand_out(places: list[str], broker: str | None, out: Path | None, options: 
     from faceproof.cli.ops import scan_with_fleet
     from faceproof.errors import OptionError
 
+    if broker is None and re.match(r"https?://", places[0]):
+        raise OptionError(
+            f"{places[0]} is an address, not a file",
+            remedy="Download it first (from a browser, or yt-dlp for a post), then scan the file.",
+        )
     if broker is None:
         what = f"{places[0]} is not on this machine" if out is None else "--out belongs to --broker"
         raise OptionError(
@@ -205,9 +242,9 @@ def _run(
 ) -> list[tuple[Path, Outcome]]:
     """Scan what a journal beside ``target`` does not hold yet."""
     from faceproof.batch import scan_many
-    from faceproof.cli.terminal import error_console, one_line
+    from faceproof.cli.terminal import error_console, one_line, print_table
     from faceproof.judge import shown_path
-    from faceproof.result_files import Journal
+    from faceproof.result_files import Journal, most_suspicious_first
 
     journal: Journal | None = None
     outcomes: list[tuple[Path, Outcome]] = []
@@ -234,6 +271,10 @@ def _run(
     except KeyboardInterrupt:
         if journal is not None:
             error_console().print(f"{len(outcomes)} results are kept; run the same command again to go on.")
+        elif outcomes:
+            # Nobody wrote them down: what is known by now is shown.
+            print_table(error_console(), most_suspicious_first(outcome for _, outcome in outcomes))
+            error_console().print("Stopped. With --json FILE a stopped scan goes on where it was.")
         raise
     finally:
         if journal is not None:

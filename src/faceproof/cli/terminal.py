@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
 from faceproof import wording
-from faceproof.results import FailedInput, Report, TrackScore, Verdict
+from faceproof.results import FailedInput, Reason, Report, TrackScore, Verdict
 
 # Safe for colour-blind eyes; the words always say the same.
 COLOURS = {
@@ -19,6 +21,9 @@ COLOURS = {
 }
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 16
+# On narrower terminals lines are left to the terminal to break.
+_NARROWEST = 40
+_LONGEST_NAME = 60
 
 
 def out_console() -> Console:
@@ -44,25 +49,51 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def print_report(console: Console, report: Report, *, hint: str | None = None) -> None:
-    """One file: its facts, a line per person, the verdict and what it does not mean."""
-    console.print(
-        Text.assemble((one_line(report.media.path), "bold"), "    ", wording.media_line(report)), soft_wrap=True
+def failure(outcome: FailedInput) -> str:
+    """What is wrong with a file; its name stands there once."""
+    return outcome.message if outcome.path in outcome.message else f"{outcome.path}: {outcome.message}"
+
+
+def typed(path: str) -> str:
+    """A path as one types it: quoted, and never taken for an option."""
+    return one_line(shlex.quote(f"./{path}" if path.startswith("-") else path))
+
+
+def _put(console: Console, text: Text, *, hang: int = 0) -> None:
+    """On a terminal lines break between words and go on ``hang`` columns further in; a pipe gets them whole."""
+    if not console.is_terminal or console.width < _NARROWEST or text.cell_len <= console.width:
+        console.print(text, soft_wrap=True)
+        return
+    broken = text.wrap(console, console.width - hang)
+    for number, line in enumerate(broken):
+        line.rstrip()
+        console.print(Text(" " * hang).append_text(line) if number else line, soft_wrap=True)
+
+
+def print_report(console: Console, report: Report, *, hint: bool = False) -> None:
+    """One file: its facts, a line per person, the verdict and what it does not mean. ``hint``: with how to see where."""
+    _put(
+        console,
+        Text.assemble((one_line(report.media.path), "bold"), "    ", wording.media_line(report)),
+        hang=4,
     )
     # Passers-by nobody could judge are counted in the note; they have lines only when there is nobody else.
     judged = [track for track in report.tracks if track.score is not None]
     for track in judged or report.tracks:
-        console.print(_person_line(report, track), soft_wrap=True)
+        _put(console, _person_line(report, track), hang=4)
     line = Text()
     line.append(wording.headline(report), style=f"bold {COLOURS[report.verdict]}")
     if report.score is not None:
         line.append(f" (score {report.score:.2f})")
     line.append(f" · {report.processing_time:.1f} s · {report.detector.name} {report.detector.version}")
-    console.print(line, soft_wrap=True)
-    last = wording.second_line(report)
-    console.print(Text(f"{last} {hint}" if hint else last, style="dim"), soft_wrap=True)
+    _put(console, line)
+    _put(console, Text(wording.second_line(report), style="dim"))
     if report.note:
-        console.print(Text(report.note, style="dim"), soft_wrap=True)
+        _put(console, Text(report.note, style="dim"))
+    if hint and report.verdict in (Verdict.FAKE, Verdict.INCONCLUSIVE):
+        # Whole, so that it can be copied.
+        where = f"faceproof explain {typed(report.media.path)} --report report.html shows where."
+        console.print(Text(where, style="dim"), soft_wrap=True)
 
 
 def _person_line(report: Report, track: TrackScore) -> Text:
@@ -82,28 +113,43 @@ def _person_line(report: Report, track: TrackScore) -> Text:
 
 
 def curve(report: Report, track: int) -> str:
-    """One person's scores over the file's length in blocks; a space where the person is not seen."""
+    """One person's scores over the file's length in blocks; a space where the person is not seen. Where fewer frames were
+    looked at than there are blocks, each block tells of the nearest."""
     times = [frame.time for frame in report.frame_predictions]
     start, span = times[0], max(times[-1] - times[0], 1e-9)
-    highest: list[float | None] = [None] * _CURVE_WIDTH
+    looked: list[list[float | None]] = [[] for _ in range(_CURVE_WIDTH)]
+    every: list[float | None] = []
     for frame in report.frame_predictions:
-        for face in frame.faces:
-            if face.track == track:
-                place = min(int((frame.time - start) / span * _CURVE_WIDTH), _CURVE_WIDTH - 1)
-                highest[place] = max(highest[place] or 0.0, face.p_fake)
-    return "".join(" " if p is None else _BARS[min(int(p * len(_BARS)), len(_BARS) - 1)] for p in highest)
+        p = max((face.p_fake for face in frame.faces if face.track == track), default=None)
+        looked[min(int((frame.time - start) / span * _CURVE_WIDTH), _CURVE_WIDTH - 1)].append(p)
+        every.append(p)
+    blocks = []
+    for place, scores in enumerate(looked):
+        if not scores:
+            scores = [every[_nearest(times, start + (place + 0.5) / _CURVE_WIDTH * span)]]
+        p = max((one for one in scores if one is not None), default=None)
+        blocks.append(" " if p is None else _BARS[min(int(p * len(_BARS)), len(_BARS) - 1)])
+    return "".join(blocks)
 
 
-def print_table(console: Console, outcomes: Sequence[Report | FailedInput]) -> None:
-    """Many files, already sorted: one line each, a summary, and failures with their remedies at the end."""
+def _nearest(times: Sequence[float], time: float) -> int:
+    after = min(bisect_left(times, time), len(times) - 1)
+    return after - 1 if after and time - times[after - 1] < times[after] - time else after
+
+
+def print_table(console: Console, outcomes: Sequence[Report | FailedInput], *, hint: bool = False) -> None:
+    """Many files, already sorted: one line each, a summary, and failures with their remedies at the end. ``hint``: with
+    how to see where."""
     reports = [outcome for outcome in outcomes if isinstance(outcome, Report)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, FailedInput)]
-    width = max((len(one_line(report.media.path)) for report in reports), default=0)
-    for report in reports:
+    room = min(_LONGEST_NAME, max(24, console.width // 2)) if console.is_terminal else None
+    names = [_shortened(one_line(report.media.path), room) for report in reports]
+    width = min(max(map(len, names), default=0), _LONGEST_NAME)
+    for report, name in zip(reports, names, strict=True):
         line = Text(f"{'  – ' if report.score is None else f'{report.score:.2f}'}  ")
-        line.append(one_line(report.media.path).ljust(min(width, 60)), style="bold")
-        line.append(f"  {wording.headline(report)}", style=COLOURS[report.verdict])
-        console.print(line, soft_wrap=True)
+        line.append(name.ljust(width), style="bold")
+        line.append(f"  {_in_a_table(report)}", style=COLOURS[report.verdict])
+        _put(console, line, hang=6)
     counts = [
         f"{sum(report.verdict is verdict for report in reports)} {words}"
         for verdict, words in (
@@ -113,13 +159,26 @@ def print_table(console: Console, outcomes: Sequence[Report | FailedInput]) -> N
             (Verdict.NOT_ASSESSED, "with nothing to judge"),
         )
     ]
-    summary = f"{len(outcomes)} files: {', '.join(counts)}"
+    summary = f"{len(outcomes)} {'file' if len(outcomes) == 1 else 'files'}: {', '.join(counts)}"
     if failures:
         summary += f", {len(failures)} failed"
-    console.print(Text(summary, style="bold"), soft_wrap=True)
-    for failure in failures:
-        console.print(
-            Text.assemble("failed  ", (one_line(failure.path), "bold"), f"  {one_line(failure.message)}"),
-            soft_wrap=True,
-        )
-        console.print(Text(f"        {failure.remedy}", style="dim"), soft_wrap=True)
+    _put(console, Text(summary, style="bold"))
+    if hint and any(report.verdict in (Verdict.FAKE, Verdict.INCONCLUSIVE) for report in reports):
+        shows = "A score is evidence, not proof. faceproof explain FILE --report report.html shows where."
+        _put(console, Text(shows, style="dim"))
+    for outcome in failures:
+        _put(console, Text.assemble("failed  ", (one_line(failure(outcome)), "bold")), hang=8)
+        _put(console, Text(f"        {outcome.remedy}", style="dim"), hang=8)
+
+
+def _in_a_table(report: Report) -> str:
+    """The verdict without the most common reason for none: what is undecided says so already."""
+    return wording.HEADLINES[report.verdict] if report.reason is Reason.INSIDE_BAND else wording.headline(report)
+
+
+def _shortened(name: str, room: int | None) -> str:
+    """Long names keep their beginning and their end."""
+    if room is None or len(name) <= room:
+        return name
+    end = room * 2 // 3
+    return f"{name[: room - end - 1]}…{name[-end:]}"

@@ -78,7 +78,7 @@ def write_evidence(evidence: Evidence, folder: Path, *, key: Ed25519PrivateKey |
     It is made under another name beside ``folder`` and renamed when complete and on disk; whatever goes wrong, nothing
     half-written remains. Raises :class:`OutputError` when ``folder`` exists and is not empty, or cannot be written.
     """
-    _check_free(folder)
+    check_free(folder)
     fresh = folder.with_name(f".{folder.name[:60]}.{os.getpid()}.new")
     try:
         try:
@@ -102,7 +102,8 @@ def folder_for(base: Path, report: Report) -> Path:
     return base / f"{name or 'file'}-{report.media.sha256[:12]}"
 
 
-def _check_free(folder: Path) -> None:
+def check_free(folder: Path) -> None:
+    """Raises :class:`OutputError` when a folder is in use: evidence is never written over."""
     try:
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as error:

@@ -23,6 +23,8 @@ from faceproof.errors import (
 
 PICTURE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
+    # Telephones' pictures, which are refused with the reason: to pass over them in silence would be worse.
+    | {".heic", ".heif"}
 )
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"}
@@ -110,23 +112,24 @@ def is_media_name(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in EXTENSIONS
 
 
-def walk(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+def walk(paths: Iterable[str | os.PathLike[str]], *, passed_over: list[Path] | None = None) -> Iterator[Path]:
     """Files to look at: those given, whatever their names, and the media in the folders given.
 
     Folders are walked to the bottom in order of name; hidden files and folders are skipped, links to folders
     are followed once, and no file is given twice. What does not exist is given too, to be reported by whoever opens it.
+    ``passed_over`` collects the files in folders whose names are not those of media.
     """
     seen_files: set[str] = set()
     for given in paths:
         path = Path(given)
-        for found in _in_folder(path, set()) if path.is_dir() else (path,):
+        for found in _in_folder(path, set(), passed_over) if path.is_dir() else (path,):
             key = os.path.realpath(found)
             if key not in seen_files:
                 seen_files.add(key)
                 yield found
 
 
-def _in_folder(folder: Path, seen_folders: set[str]) -> Iterator[Path]:
+def _in_folder(folder: Path, seen_folders: set[str], passed_over: list[Path] | None) -> Iterator[Path]:
     key = os.path.realpath(folder)
     if key in seen_folders:
         return
@@ -141,6 +144,8 @@ def _in_folder(folder: Path, seen_folders: set[str]) -> Iterator[Path]:
             continue
         path = folder / name
         if path.is_dir():
-            yield from _in_folder(path, seen_folders)
+            yield from _in_folder(path, seen_folders, passed_over)
         elif is_media_name(name):
             yield path
+        elif passed_over is not None:
+            passed_over.append(path)

@@ -1,0 +1,70 @@
+"""How results look on a terminal of any width."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from faceproof.cli.terminal import curve, print_report, print_table, typed
+from faceproof.results import FaceScore, FailedInput, FrameScore, Report
+
+from ..ops.made_reports import made_report
+
+FACE = FaceScore(box=(0, 0, 90, 90), track=1, p_fake=0.5, detection_score=0.9, side=90, sharpness=80)
+
+
+def looked_at(seen: list[bool]) -> Report:
+    """A report on as many sampled frames, person 1 in those that say so."""
+    report = made_report("a long name of a clip, as telephones and people give them.mp4", 0.5)
+    report.frame_predictions = [
+        FrameScore(index=i, time=i / 7, score=0.5, prediction="REAL", faces=[FACE] if here else [])
+        for i, here in enumerate(seen)
+    ]
+    return report
+
+
+def told(report: Report, width: int, *, many: bool = False) -> list[str]:
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=True, color_system=None, highlight=False, markup=False
+    )
+    if many:
+        print_table(
+            console, [report, FailedInput(path="a.mp4", error="empty", message="'a.mp4' is empty", remedy="No.")]
+        )
+    else:
+        print_report(console, report, hint=False)
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("many", [False, True])
+def test_lines_break_between_words_only(width: int, many: bool) -> None:
+    report = looked_at([True] * 30)
+    whole = set(" ".join(told(report, 1000, many=many)).split())
+    lines = told(report, width, many=many)
+    assert all(len(line) <= width for line in lines if " " in line.strip())
+    assert set(" ".join(lines).split()) <= whole | {word for word in " ".join(lines).split() if "…" in word}
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_a_curve_has_gaps_only_where_nobody_was_seen(seen: list[bool]) -> None:
+    blocks = curve(looked_at(seen), 1)
+    assert len(blocks) == 16
+    if all(seen):
+        assert " " not in blocks
+    if not any(seen):
+        assert blocks.isspace()
+    assert (blocks[0] != " ") or not seen[0]
+
+
+def test_an_error_names_its_file_once() -> None:
+    assert "\n".join(told(looked_at([True]), 200, many=True)).count("a.mp4") == 1
+
+
+@pytest.mark.parametrize(("path", "shown"), [("-x.mp4", "./-x.mp4"), ("a b.mp4", "'a b.mp4'"), ("a.mp4", "a.mp4")])
+def test_a_path_is_shown_as_it_is_typed(path: str, shown: str) -> None:
+    assert typed(path) == shown
