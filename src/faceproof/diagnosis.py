@@ -13,7 +13,7 @@ from faceproof import __version__
 from faceproof.detectors.catalog import InstalledSpec, installed_specs, weights_path
 from faceproof.detectors.detector import Detector
 from faceproof.detectors.golden import SHIFT, difference, golden_crop, low_precision_tolerance, moved
-from faceproof.errors import FaceproofError, SpecError, WeightsError
+from faceproof.errors import FaceproofError, RuntimeMissingError, SpecError, WeightsError
 from faceproof.runtime import load_network
 from faceproof.runtime.cpu import computes_bf16, cpu_flags, cpu_name, usable_cores
 from faceproof.runtime.network import Precision, Runtime
@@ -95,7 +95,7 @@ def examine_detector(installed: InstalledSpec) -> Iterator[Finding]:
                 worst = max(worst, abs(logit - row.logit))
             else:
                 yield Finding("ok", subject, f"{len(spec.golden)} known answers repeated (|Δlogit| ≤ {worst:.4f})")
-        except ImportError:
+        except RuntimeMissingError:
             yield Finding("absent", subject, "runtime not installed")
         except FaceproofError as error:
             yield Finding("wrong", subject, error.message, error.remedy)

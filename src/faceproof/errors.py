@@ -16,6 +16,7 @@
     ├── WeightsError               weights missing, truncated, altered or of another network
     ├── NetworkError               the runtime cannot load or run a network
     ├── DeviceError                the device or precision asked for is not on this machine
+    │   └── RuntimeMissingError    the runtime asked for is not installed
     ├── OptionError                an option's value makes no sense
     ├── DatasetError               a manifest or folder of faces cannot be used as asked
     ├── TrainingError              training cannot go on (NaN loss, out of memory, ...)
@@ -127,6 +128,10 @@ class NetworkError(FaceproofError):
 class DeviceError(FaceproofError):
     code = "device"
     default_remedy = "Leave --device and --precision at auto, or run `faceproof doctor`."
+
+
+class RuntimeMissingError(DeviceError):
+    code = "runtime_missing"
 
 
 class OptionError(FaceproofError):

@@ -60,3 +60,33 @@ def test_the_golden_pattern_is_the_same_picture_everywhere(tmp_path: Path) -> No
     np.testing.assert_array_equal(crop[-1, -1], corners[-1, -1])
     with pytest.raises(SpecError, match="missing"):
         golden_crop("none.png", tmp_path)
+
+
+def test_doctor_ends_with_what_it_all_comes_to(run: Run) -> None:
+    lines = run("doctor").out.splitlines()
+    assert lines[-1] == "Everything installed is what it claims to be."
+    absent = [line for line in lines if "detectors without trained weights here" in line]
+    assert len(absent) == 1
+    assert "efficientnet-b7-dfdc" in absent[0]
+
+
+def test_a_runtime_that_is_not_installed_is_named_with_its_remedy(
+    run: Run, astronaut_png: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime" else real(name, *rest)
+    )
+    ran = run("scan", astronaut_png, "--detector", "toy", "--device", "cuda")
+    assert ran.code == 1
+    assert "onnxruntime is not installed" in ran.err
+    assert "pip install" in ran.err
+    assert "runtime not installed" in run("doctor").out
+
+
+def test_a_misspelt_detector_is_guessed_at(run: Run, astronaut_png: Path) -> None:
+    ran = run("scan", astronaut_png, "--detector", "faceproof-smal")
+    assert ran.code == 1
+    assert "Did you mean faceproof-small?" in ran.err

@@ -176,6 +176,7 @@ def test_watch_scans_what_arrives_and_goes_on_after_a_bad_file(
 def test_cam_plays_a_file_and_sums_up(home: Path, clip_mp4: Path) -> None:
     done = faceproof(home, "cam", clip_mp4, "-d", "toy", "--seconds", "2")
     assert "frames judged" in done.stdout
+    assert "no verdict: record, and scan the file" in done.stdout
     assert "person" in done.stdout
     assert "is not" in faceproof(home, "cam", Path(__file__), "-d", "toy", code=1).stderr
 
@@ -213,6 +214,7 @@ def test_the_evidence_room_loads_without_its_extra(
         env={**os.environ, "FACEPROOF_HOME": str(home)},
     )
     assert wrong.returncode == 1
+    assert "Watching " + str(tmp_path) not in wrong.stderr
     assert "pip install 'faceproof[evidence]'" in wrong.stderr
 
 

@@ -56,6 +56,7 @@ def list_(
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     console = out_console()
+    rows.sort(key=lambda row: (not row["default"], not row["weights"]))
     width = max((len(str(row["name"])) for row in rows), default=0)
     for row in rows:
         state = "ready     " if row["weights"] else "no weights"

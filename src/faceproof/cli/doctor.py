@@ -22,13 +22,25 @@ def doctor() -> None:
     console = out_console()
     styles = {"ok": COLOURS[Verdict.REAL], "absent": COLOURS[Verdict.INCONCLUSIVE], "wrong": COLOURS[Verdict.FAKE]}
     wrong = 0
+    unfetched: list[str] = []
     for finding in diagnosis.examine():
         wrong += finding.state == "wrong"
+        if finding.state == "absent" and finding.remedy:
+            unfetched.append(finding.subject)
+            continue
         line = Text(f"{finding.state:<7}", style=styles[finding.state])
         line.append(f"{finding.subject:<28} ", style="default")
         line.append(finding.detail, style="default")
         console.print(line, soft_wrap=True)
         if finding.remedy:
             console.print(Text(f"       {finding.remedy}", style="dim"), soft_wrap=True)
+    if unfetched:
+        line = Text("absent ", style=styles["absent"])
+        line.append(f"{len(unfetched)} detectors without trained weights here: {', '.join(unfetched)}", style="default")
+        console.print(line, soft_wrap=True)
+        remedy = "       `faceproof detectors pull NAME` fetches one, or says where its authors keep it."
+        console.print(Text(remedy, style="dim"), soft_wrap=True)
+    things = "1 thing is" if wrong == 1 else f"{wrong} things are"
+    console.print(f"{things} wrong: see above." if wrong else "Everything installed is what it claims to be.")
     if wrong:
         raise typer.Exit(EXIT_SOME_FAILED)

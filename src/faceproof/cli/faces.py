@@ -19,7 +19,10 @@ def faces(
     margin: Annotated[float, typer.Option(min=1.0, help="Side of the square crop as a multiple of the face.")] = 1.3,
     mode: Annotated[str, typer.Option("--faces", help="thorough, or fast: may miss small faces.")] = "thorough",
 ) -> None:
-    """Write every face found as a PNG named by frame and person, and a table faces.csv beside them."""
+    """Write every face found as a PNG named by frame and person, and a table faces.csv beside them.
+
+    Somebody who turns away and comes back may have two numbers here; `scan` puts such pieces together.
+    """
     import csv
 
     import cv2

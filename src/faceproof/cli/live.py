@@ -12,7 +12,7 @@ import typer
 from faceproof.cli.evidence import DetectorName, Device, Frames, Precision, options_of, read_key
 
 if TYPE_CHECKING:
-    from faceproof.evidence.live import LiveState
+    from faceproof.evidence.live import LivePerson, LiveState
 
 
 def watch(
@@ -35,7 +35,7 @@ def watch(
 ) -> None:
     """Scan every picture and video that arrives in a folder, until Ctrl-C."""
     from faceproof.batch import scan_one
-    from faceproof.cli.terminal import error_console, out_console, print_error, print_report
+    from faceproof.cli.terminal import error_console, failure, one_line, out_console, print_error, print_report
     from faceproof.errors import FaceproofError, OutputError
     from faceproof.evidence.arrivals import arrivals
     from faceproof.evidence.custody import folder_for, write_evidence
@@ -44,9 +44,12 @@ def watch(
 
     options = options_of(detector, frames, device, precision)
     signing = read_key(key)
+    arriving = arrivals(folder, existing=existing)
     ready = options.load()
-    error_console().print(f"Watching {folder} with {ready.spec.name} {ready.spec.version}; Ctrl-C ends it.")
-    for path in arrivals(folder, existing=existing):
+    error_console().print(
+        f"Watching {one_line(str(folder))} with {ready.spec.name} {ready.spec.version}; Ctrl-C ends it."
+    )
+    for path in arriving:
         if evidence is not None and path.absolute().is_relative_to(evidence.absolute()):
             continue  # our own pictures
         outcome = scan_one(path, ready, options)
@@ -57,7 +60,7 @@ def watch(
             except OSError as error:
                 raise OutputError(f"cannot write {json_lines}: {error.strerror}") from error
         if isinstance(outcome, FailedInput):
-            print_error(f"{outcome.path}: {outcome.message}", outcome.remedy)
+            print_error(failure(outcome), outcome.remedy)
             continue
         print_report(out_console(), outcome)
         if evidence is not None:
@@ -80,7 +83,8 @@ def cam(
 ) -> None:
     """Show a running verdict for every person in front of a camera.
 
-    Frames that arrive while one is being judged are dropped, so what is shown is never late.
+    Frames that arrive while one is being judged are dropped, so what is shown is never late. It is a help for whoever sits
+    there, no evidence: record, and scan the file. Whoever leaves the picture and comes back is a new person here.
     """
     import time
 
@@ -103,6 +107,7 @@ def cam(
             f"{last.judged} frames judged, {last.dropped} dropped, {last.fps:.1f} a second, "
             f"{last.latency * 1000:.0f} ms behind"
         )
+        console.print("Running scores are no verdict: record, and scan the file.")
 
 
 @contextmanager
@@ -115,14 +120,18 @@ def _live(console: Any) -> Iterator[Any]:
     from rich.text import Text
 
     from faceproof.cli.terminal import COLOURS
+    from faceproof.results import Verdict
     from faceproof.wording import HEADLINES, REASONS
+
+    def said_of(person: LivePerson) -> str:
+        unsure = person.verdict is Verdict.NOT_ASSESSED and person.reason is not None
+        return REASONS[person.reason] if unsure and person.reason else HEADLINES[person.verdict]
 
     def table(state: LiveState) -> Table:
         grid = Table.grid(padding=(0, 2))
         for person in state.people:
-            words = REASONS[person.reason] if person.reason else HEADLINES[person.verdict]
             score = "–" if person.score is None else f"{person.score:.2f}"
-            grid.add_row(f"person {person.track}", score, Text(words, style=COLOURS[person.verdict]))
+            grid.add_row(f"person {person.track}", score, Text(said_of(person), style=COLOURS[person.verdict]))
         if not state.people:
             grid.add_row("nobody in view")
         grid.add_row(
@@ -142,7 +151,10 @@ def _live(console: Any) -> Iterator[Any]:
         nonlocal said
         if time.monotonic() - said >= 1:
             said = time.monotonic()
-            people = ", ".join(f"person {p.track} {'–' if p.score is None else f'{p.score:.2f}'}" for p in state.people)
+            people = "; ".join(
+                f"person {p.track} {'–' if p.score is None else f'{p.score:.2f}'} {said_of(p).lower()}"
+                for p in state.people
+            )
             console.print(f"{state.time:.1f} s  {people or 'nobody in view'}  {state.fps:.1f} a second", soft_wrap=True)
 
     yield line

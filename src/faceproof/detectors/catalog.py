@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -101,12 +102,18 @@ def list_detectors() -> list[DetectorSpec]:
 
 def find_spec(name: str) -> InstalledSpec:
     """The detector of that name. Raises :class:`UnknownDetectorError`."""
-    known = []
+    known = {}
     for installed in installed_specs():
         if installed.spec.name == name:
             return installed
-        known.append(installed.spec.name)
-    raise UnknownDetectorError(f"no detector is called {name!r}", remedy=f"Installed are: {', '.join(known)}.")
+        known[installed.spec.name] = installed.has_weights
+    meant = get_close_matches(name, known, n=1)
+    guess = f"Did you mean {meant[0]}? " if meant else ""
+    ready = [one for one, has_weights in known.items() if has_weights]
+    raise UnknownDetectorError(
+        f"no detector is called {name!r}",
+        remedy=f"{guess}With weights here: {', '.join(ready) or 'none'}; `faceproof detectors list` shows all {len(known)}.",
+    )
 
 
 def weights_path(installed: InstalledSpec) -> Path:

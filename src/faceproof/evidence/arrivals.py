@@ -20,14 +20,20 @@ def arrivals(folder: Path, *, existing: bool = False, stop: threading.Event | No
 
     A file that changes again later is given again. ``existing`` gives what lies there already first. Hidden files, and
     those whose names are not media's, are passed over, so downloads under another name wait for their renaming. Ends
-    when ``stop`` is set. Raises :class:`MediaNotFoundError` when there is no such folder.
+    when ``stop`` is set. Raises :class:`MediaNotFoundError` when there is no such folder, at the call already.
     """
     try:
-        from watchfiles import watch
+        import watchfiles  # noqa: F401
     except ImportError:
         raise MissingExtraError.of("Watching a folder", "evidence") from None
     if not folder.is_dir():
         raise MediaNotFoundError(f"there is no folder {folder}", remedy="Make it, or check the path.")
+    return _arrivals(folder, existing, stop)
+
+
+def _arrivals(folder: Path, existing: bool, stop: threading.Event | None) -> Iterator[Path]:
+    from watchfiles import watch
+
     waiting = _Waiting()
     if existing:
         for path in walk([folder]):

@@ -267,6 +267,8 @@ def paced(info: MediaInfo, limits: Limits) -> Iterator[Frame]:
 
 
 def _camera(number: int) -> Iterator[Frame]:
+    # What OpenCV has to say of its drivers helps nobody; whether it opened is asked below.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
         capture.release()

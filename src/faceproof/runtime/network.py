@@ -10,7 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from faceproof.errors import DeviceError
+from faceproof.errors import DeviceError, RuntimeMissingError
 
 Precision = Literal["auto", "fp32", "bf16"]
 # "auto", "openvino", "onnx", or the address of a server: "triton://host:port/model".
@@ -86,7 +86,7 @@ def load_network(
     them: more work in all where one call alone cannot fill the cores, each call slower. ``runtime="triton://host:port/model"``
     runs the network on a server of the Open Inference Protocol instead (:mod:`faceproof.runtime.triton`).
 
-    Raises :class:`DeviceError` for a device or precision this machine lacks, and
+    Raises :class:`DeviceError` for a device or precision this machine lacks, :class:`RuntimeMissingError` for a runtime, and
     :class:`faceproof.errors.NetworkError` for a file that the engine cannot load.
     """
     if precision not in ("auto", "fp32", "bf16"):
@@ -103,6 +103,13 @@ def load_network(
     if runtime == "auto":
         openvino_fits = device in ("auto", "cpu") and importlib.util.find_spec("openvino") is not None
         runtime = "openvino" if openvino_fits or path.suffix == ".xml" else "onnx"
+    package, extra = {"openvino": ("openvino", "openvino"), "onnx": ("onnxruntime", "faceproof[onnx]")}[runtime]
+    if importlib.util.find_spec(package) is None:
+        gpu = " (for a GPU onnxruntime-gpu instead)" if runtime == "onnx" else ""
+        raise RuntimeMissingError(
+            f"{package} is not installed, which --runtime {runtime} or --device {device} needs",
+            remedy=f"Run `pip install '{extra}'`{gpu}, or leave --runtime and --device at auto.",
+        )
     if runtime == "openvino":
         from faceproof.runtime.openvino import OpenVinoNetwork
 
