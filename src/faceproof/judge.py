@@ -20,6 +20,7 @@ from faceproof.detectors.verdict import Opinion, doubted, judge_nothing, judge_s
 from faceproof.errors import OptionError
 from faceproof.media import MediaInfo
 from faceproof.results import (
+    AppliedCalibration,
     Box,
     DetectorFacts,
     EnsembleFacts,
@@ -253,6 +254,10 @@ def _detector_facts(spec: DetectorSpec, sha256: str, runtime: str, precision: st
         calibrated=spec.calibration.method != "none",
         threshold=spec.verdict.threshold,
         band=band_of(spec.verdict),
+        frame_threshold=spec.verdict.frame_threshold,
+        calibration=AppliedCalibration(
+            method=spec.calibration.method, a=spec.calibration.a, b=spec.calibration.b, points=spec.calibration.points
+        ),
     )
 
 

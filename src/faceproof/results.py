@@ -63,7 +63,7 @@ class MediaFacts(_Model):
 class FaceScore(_Model):
     """One face in one frame. ``side`` is the longer side of the box in pixels, ``sharpness`` the variance of
     the Laplacian of the face at 128 px (8-bit grey levels squared). ``fallback`` marks a region that was
-    judged although no face was found in it."""
+    judged although no face was found in it. ``p_fake`` is the network's own, before any calibration."""
 
     box: Box
     track: int
@@ -132,8 +132,21 @@ class Metrics(_Model):
     final_average_score: Probability | None
 
 
+class AppliedCalibration(_Model):
+    """What people's scores went through after their faces were put together; ``p_fake`` of a face has not.
+    ``temperature``: the logit divided by ``a``; ``platt``: ``sigmoid(a * logit + b)``; ``isotonic``: lines through
+    ``points``."""
+
+    method: Literal["none", "temperature", "platt", "isotonic"]
+    a: float = 1.0
+    b: float = 0.0
+    points: tuple[tuple[Probability, Probability], ...] = ()
+
+
 class DetectorFacts(_Model):
-    """Which detector spoke, exactly enough to repeat it. ``band`` is the one for good material."""
+    """Which detector spoke, exactly enough to repeat it. ``band`` is the one for good material; a face whose ``p_fake`` is
+    above ``frame_threshold`` is suspicious. Pages and overlays show faces through ``calibration``, on the scale of people's
+    scores."""
 
     name: str
     version: str
@@ -144,6 +157,8 @@ class DetectorFacts(_Model):
     calibrated: bool
     threshold: Probability
     band: tuple[Probability, Probability]
+    frame_threshold: Probability | None = None
+    calibration: AppliedCalibration | None = None
 
 
 class Uncertainty(_Model):

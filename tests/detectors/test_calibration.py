@@ -2,9 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faceproof.detectors.calibration import calibrate, with_prior
-from faceproof.detectors.spec import Calibration
+from faceproof.detectors.aggregate import FaceTable, aggregate
+from faceproof.detectors.calibration import calibrate, on_one_scale, shown_threshold, with_prior
+from faceproof.detectors.spec import Calibration, Method
 from faceproof.errors import OptionError
+from faceproof.results import AppliedCalibration, EnsembleFacts, FaceScore, FrameScore, Report
+
+from ..ops.made_reports import made_report
 
 calibrations = st.one_of(
     st.just(Calibration()),
@@ -40,3 +44,52 @@ def test_the_posterior_is_bayes_rule(p: float, prior: float) -> None:
 def test_a_certain_prior_is_refused(prior: float) -> None:
     with pytest.raises(OptionError):
         with_prior(0.5, prior)
+
+
+def report_of(scores: list[float], calibration: Calibration) -> Report:
+    """Person 1's faces, one a frame."""
+    report = made_report()
+    report.detector.frame_threshold = 0.6
+    report.detector.calibration = AppliedCalibration(
+        **calibration.model_dump(include={"method", "a", "b", "points"}),
+    )
+    report.frame_predictions = [
+        FrameScore(
+            index=i,
+            time=i / 10,
+            score=p,
+            prediction="REAL",
+            faces=[FaceScore(box=(0, 0, 9, 9), track=1, p_fake=p, detection_score=1, side=9, sharpness=9)],
+        )
+        for i, p in enumerate(scores)
+    ]
+    return report
+
+
+@given(calibration=calibrations, scores=st.lists(st.floats(0.01, 0.99), min_size=1, max_size=9))
+def test_faces_are_shown_on_the_scale_of_people(calibration: Calibration, scores: list[float]) -> None:
+    report = report_of(scores, calibration)
+    before = report.model_copy(deep=True)
+    shown = on_one_scale(report)
+    faces = [frame.faces[0].p_fake for frame in shown.frame_predictions]
+    # What one face alone would give as a person is what it shows.
+    for p, face in zip(scores, faces, strict=True):
+        alone = FaceTable.of([(0, 1, p)])
+        assert face == pytest.approx(calibrate(aggregate(alone, Method(method="mean")), calibration), abs=1e-6)
+    # A person's mean lies among their faces as shown.
+    person = calibrate(sum(scores) / len(scores), calibration)
+    assert min(faces) - 1e-9 <= person <= max(faces) + 1e-9
+    assert shown.detector.frame_threshold == shown_threshold(0.6, report) == calibrate(0.6, calibration)
+    assert report == before, "the report itself keeps what the network said"
+    assert on_one_scale(shown) == shown
+    assert [frame.score for frame in shown.frame_predictions] == faces
+
+
+def test_reports_without_a_calibration_of_their_own_are_shown_as_they_are() -> None:
+    report = report_of([0.3], Calibration(method="platt", a=2, b=1))
+    report.ensemble = EnsembleFacts(method="mean", members=[])
+    assert on_one_scale(report) is report
+    assert shown_threshold(0.6, report) == 0.6
+    older = report_of([0.3], Calibration())
+    older.detector.calibration = older.detector.frame_threshold = None
+    assert on_one_scale(older) is older

@@ -13,7 +13,7 @@ from PIL import Image
 
 from faceproof.detectors.catalog import find_spec
 from faceproof.detectors.detector import Detector
-from faceproof.detectors.spec import spec_sha256
+from faceproof.detectors.spec import Calibration, spec_sha256
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence, gather
 from faceproof.evidence.measured import MeasuredLimits, MeasuredPart, MeasuredSet, told_limits, write_limits
@@ -272,6 +272,16 @@ def test_the_dashed_line_is_where_moments_count_as_suspicious(clip_mp4: Path) ->
     made = page(changed)
     assert re.search(r'class="threshold" x1="0" x2="1000" y1="30\.0', made)
     assert "Dashed: 0.70" in made
+
+
+def test_one_scale_for_people_and_moments(clip_mp4: Path) -> None:
+    scaled = toy_detector(calibration=Calibration(method="platt", a=1.0, b=1.0))
+    report = made_report(clip_mp4, scaled, scores=lambda i, t: 0.5, boxes=two_people)
+    made = page(gather(report, scaled, clip_mp4))
+    # Every face scores one half, every person and every moment what becomes of that.
+    assert set(re.findall(r"score (0\.\d\d)", made)) == {"0.73"}
+    assert texts.SURE["one_scale"].replace("'", "&#39;") in made
+    assert report.frame_predictions[0].faces[0].p_fake == 0.5
 
 
 def test_a_picture_is_not_called_a_video(astronaut_png: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 import uvicorn
 from service_under_test import free_port, make_clip, make_picture, make_settings, wait_for
 
+from faceproof.detectors.calibration import calibrate
+from faceproof.results import AppliedCalibration
 from faceproof.service import keys
 from faceproof.service.app import WEB, make_app
 from servers import require
@@ -104,6 +106,27 @@ def test_from_dropping_a_file_to_the_verdict(browser: Any, page: Site, tmp_path:
     wait_for(lambda: find(browser, "video").get_property("readyState") >= 1, what="the video")
     headings = [h.text for h in browser.find_elements(By.CSS_SELECTOR, ".explain h2")]
     assert headings == ["What this means", "How sure", "What it cannot see", "Repeat it", "Provenance"]
+
+
+def test_boxes_are_calibrated_as_people_are(browser: Any, page: Site, tmp_path: Path) -> None:
+    """The page's own arithmetic against the package's."""
+    browser.get(page.url)
+    ways: list[dict[str, Any]] = [
+        {"method": "none"},
+        {"method": "temperature", "a": 1.7},
+        {"method": "platt", "a": 1.23, "b": 0.17},
+        {"method": "isotonic", "points": [[0.1, 0.2], [0.5, 0.4], [0.9, 0.95]]},
+    ]
+    scores = [0.0, 0.05, 0.1, 0.3, 0.5, 0.77, 0.9, 0.99, 1.0]
+    told = browser.execute_async_script(
+        "const [ways, scores, done] = arguments;"
+        "import('/static/boxes.js').then(({ onOneScale }) => done("
+        "ways.map((way) => scores.map((p) => onOneScale(p, { detector: { calibration: way } })))))",
+        [{"a": 1, "b": 0, "points": [], **way} for way in ways],
+        scores,
+    )
+    for way, shown in zip(ways, told, strict=True):
+        assert shown == pytest.approx([calibrate(p, AppliedCalibration(**way)) for p in scores], abs=1e-9)
 
 
 def test_the_timeline_moves_the_video_by_keyboard_and_mouse(browser: Any, page: Site, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def explain(
     evidence = gather(report, ready, path, options=options, tracks=track, method=chosen)
     console = out_console()
     print_report(console, report)
-    for line in hottest_lines(evidence.shown):
+    for line in hottest_lines(evidence.shown, video=report.media.kind == "video"):
         console.print(line, soft_wrap=True)
     if out is not None:
         _write_pictures(evidence.shown, out)
@@ -254,7 +254,7 @@ def _judged(path: Path, options: ScanOptions, stored: Path | None) -> tuple[Repo
     return report, replace(options, detector=options.detector or report.detector.name).load()
 
 
-def hottest_lines(shown: Shown) -> list[str]:
+def hottest_lines(shown: Shown, *, video: bool = True) -> list[str]:
     """Where each person's best face is hottest, in words, as seen by the viewer."""
     from faceproof.evidence.heatmap import place_in_words
     from faceproof.wording import clock
@@ -265,8 +265,8 @@ def hottest_lines(shown: Shown) -> list[str]:
         if best is None or best.heat is None:
             continue
         who = f"person {number}" if number else "whole picture"
-        place = place_in_words(best.heat.heat)
-        lines.append(f"  {who:<10}at {clock(best.time)} scores {best.p_fake:.2f}: {place}")
+        when = f"at {clock(best.time)} scores {best.p_fake:.2f}: " if video else ""
+        lines.append(f"  {who:<10}{when}{place_in_words(best.heat.heat)}")
     return lines
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from faceproof import wording
+from faceproof.detectors.calibration import on_one_scale
 from faceproof.results import FailedInput, Reason, Report, TrackScore, Verdict
 
 # Safe for colour-blind eyes; the words always say the same.
@@ -79,8 +80,9 @@ def print_report(console: Console, report: Report, *, hint: bool = False) -> Non
     )
     # Passers-by nobody could judge are counted in the note; they have lines only when there is nobody else.
     judged = [track for track in report.tracks if track.score is not None]
+    shown = on_one_scale(report)
     for track in judged or report.tracks:
-        _put(console, _person_line(report, track), hang=4)
+        _put(console, _person_line(shown, track), hang=4)
     line = Text()
     line.append(wording.headline(report), style=f"bold {COLOURS[report.verdict]}")
     if report.score is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from faceproof.detectors.spec import Calibration
 from faceproof.errors import OptionError
+from faceproof.results import AppliedCalibration, Report
 
 _EDGE = 1e-6
 
@@ -21,7 +22,7 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-def calibrate(score: float, calibration: Calibration) -> float:
+def calibrate(score: float, calibration: Calibration | AppliedCalibration) -> float:
     """Map an aggregated score in [0, 1] to a calibrated P(fake) in [0, 1]; never changes the order of two scores."""
     match calibration.method:
         case "none":
@@ -33,6 +34,39 @@ def calibrate(score: float, calibration: Calibration) -> float:
         case "isotonic":
             x, y = zip(*calibration.points, strict=True)
             return float(np.interp(score, x, y))
+
+
+def on_one_scale(report: Report) -> Report:
+    """A copy of a report for showing, its faces on the scale of its people: calibrated as those are, like the threshold
+    for faces. The order of faces stays. No change to a report of an ensemble, whose members have calibrations of their own.
+
+    A calibration is fitted to people's scores. A single face's number is comparable on that scale, no probability.
+    """
+    facts = report.detector
+    applied = facts.calibration
+    if applied is None or applied.method == "none" or report.ensemble is not None:
+        return report
+
+    def scaled(p: float | None) -> float | None:
+        return None if p is None else calibrate(p, applied)
+
+    frames = [
+        frame.model_copy(
+            update={
+                "score": scaled(frame.score),
+                "faces": [face.model_copy(update={"p_fake": scaled(face.p_fake)}) for face in frame.faces],
+            }
+        )
+        for frame in report.frame_predictions
+    ]
+    told = facts.model_copy(update={"calibration": None, "frame_threshold": scaled(facts.frame_threshold)})
+    return report.model_copy(update={"frame_predictions": frames, "detector": told})
+
+
+def shown_threshold(threshold: float, report: Report) -> float:
+    """Where a threshold for faces lies among the faces of :func:`on_one_scale` of ``report``."""
+    applied = report.detector.calibration
+    return threshold if applied is None or report.ensemble is not None else calibrate(threshold, applied)
 
 
 def with_prior(p: float, prior: float, *, fitted_prior: float = 0.5) -> float:

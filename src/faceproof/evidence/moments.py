@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from faceproof.detectors.aggregate import FaceTable, aggregate
-from faceproof.detectors.calibration import calibrate
+from faceproof.detectors.calibration import calibrate, on_one_scale
 from faceproof.detectors.detector import Detector
 from faceproof.detectors.spec import DetectorSpec
 from faceproof.errors import EvidenceError, OptionError
@@ -38,7 +38,7 @@ class Moment:
     """One person's face at one time.
 
     crop: uint8 RGB ``[h, w, 3]`` with the detector's margin, at most 512 px on its longer side.
-    heat: the crop's heat, None for people who could not be judged. p_fake: as the report says it.
+    heat: the crop's heat, None for people who could not be judged. p_fake: on the scale of people's scores.
     best: whether this is the face that stands for the person.
     """
 
@@ -105,6 +105,7 @@ def show(
             f"reported {report.media.sha256[:12]}…)",
             remedy="Scan it again.",
         )
+    report = on_one_scale(report)
     chosen = _chosen(report, tracks)
     wanted: dict[int, list[tuple[int, FaceScore, bool]]] = {}
     for track in chosen:

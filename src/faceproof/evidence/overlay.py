@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from faceproof.detectors.calibration import on_one_scale, shown_threshold
 from faceproof.detectors.detector import Detector
 from faceproof.errors import EvidenceError, OptionError
 from faceproof.evidence import texts
@@ -92,7 +93,8 @@ def write_overlay(
     out: ``.mp4``, ``.mov``, ``.mkv`` or ``.webm``; written under another name until it is whole.
     detector: the report's detector; needed for ``heat`` only.
     heat: blend every sampled face's heat into the picture until the person's next sample.
-    frame_threshold: height of the dashed line.
+    frame_threshold: of faces, as the detector's record has it; the dashed line. It and all faces are drawn on the scale of
+        people's scores (:func:`faceproof.detectors.calibration.on_one_scale`).
     on_progress: called with (frames written, frames in all) every :data:`PROGRESS_EVERY` frames.
 
     Raises
@@ -112,6 +114,8 @@ def write_overlay(
         raise EvidenceError(f"{info.path.name!r} is not the file of the report", remedy="Scan it again.")
     if out.exists() and out.samefile(info.path):
         raise OptionError("the overlay would replace its own video", remedy="Give another name with -o.")
+    frame_threshold = shown_threshold(frame_threshold, report)
+    report = on_one_scale(report)
     with open_video(info, limits) as video:
         drawing: _Drawing | None = None
         writer: VideoWriter | None = None

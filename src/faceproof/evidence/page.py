@@ -22,6 +22,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from faceproof import wording
+from faceproof.detectors.calibration import on_one_scale, shown_threshold
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence
 from faceproof.evidence.heatmap import RAMP, blend
@@ -74,7 +75,8 @@ def page(evidence: Evidence) -> str:
     """The page as text."""
     report = evidence.report
     style, script = _asset("report.css"), _asset("report.js")
-    lanes = lanes_of(report) if report.media.kind == "video" else []
+    shown = on_one_scale(report)
+    lanes = lanes_of(shown) if report.media.kind == "video" else []
     people = [track for track in _most_suspicious_first(report) if _shown(evidence, track)]
     # People nobody could judge have a card of their own only when there is nobody else.
     featured = [track for track in people if track.score is not None] or people
@@ -96,12 +98,12 @@ def page(evidence: Evidence) -> str:
         many=len(cards) > _BESIDE,
         people=cards,
         unjudged=[_person(evidence, track) for track in people if track not in featured],
-        scene=_scene(evidence),
+        scene=_scene(evidence, shown),
         lanes=lanes,
         axis=_axis(duration_of(report)),
-        rows=rows_of(report, lanes),
+        rows=rows_of(shown, lanes),
         duration=duration_of(report),
-        threshold=evidence.spec.verdict.frame_threshold,
+        threshold=shown_threshold(evidence.spec.verdict.frame_threshold, report),
         clock=lambda time: fine_clock(time, duration_of(report)),
         video_source=f"./{quote(evidence.name, safe='')}",
         data=_data(evidence, lanes),
@@ -191,11 +193,11 @@ def _heat_picture(moment: Moment, side: int) -> str | None:
     return None if moment.heat is None else _picture(_fitted(blend(moment.crop, moment.heat.heat), side))
 
 
-def _scene(evidence: Evidence) -> dict[str, Any] | None:
+def _scene(evidence: Evidence, shown: Report) -> dict[str, Any] | None:
     scene = evidence.shown.scene
     if scene is None:
         return None
-    frame = next((f for f in evidence.report.frame_predictions if f.index == scene.index), None)
+    frame = next((f for f in shown.frame_predictions if f.index == scene.index), None)
     tracks = {track.id: track for track in evidence.report.tracks}
     video = evidence.report.media.kind == "video"
     faces = frame.faces if frame else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from faceproof import wording
+from faceproof.detectors.calibration import on_one_scale
 from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence
 from faceproof.evidence.measured import told_limits
@@ -23,7 +24,7 @@ def how_sure(evidence: Evidence) -> list[str]:
     if report.score is not None and report.detector.calibrated:
         lines.append(words["calibrated"].format(data=spec.calibration.data or "unnamed data"))
         if not single:
-            lines.append(words["raw_faces"])
+            lines.append(words["raw_faces" if on_one_scale(report) is report else "one_scale"])
         if report.confidence is not None:
             lines.append(words["confidence"].format(confidence=report.confidence))
     elif report.score is not None:

@@ -136,6 +136,8 @@ SURE = {
     "band": "Scores from {high:.2f} up count as signs of manipulation, those of {low:.2f} and less as none; in between the "
     "answer is “cannot tell”.",
     "calibrated": "People's scores are calibrated probabilities (fitted on {data}).",
+    "one_scale": "The timeline and the single moments show single faces on the same scale. A person's score is made of all "
+    "of them: it can lie well below the peaks.",
     "raw_faces": "The timeline and the single moments show scores of single faces, not yet calibrated. A person's score is "
     "made of all of them and then calibrated: it can lie well below the peaks.",
     "nothing": "{analyzed} of {total} frames were searched for faces.",

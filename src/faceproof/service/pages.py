@@ -212,6 +212,7 @@ def _result(site: Site, job: Job, report: Report) -> dict[str, Any]:
         "finding": finding(report),
         "second_line": wording.second_line(report),
         "lanes": drawn,
+        "judged": any(lane.track.score is not None for lane in drawn),
         "length": drawn[0].length if drawn else report.media.duration or 0.0,
         "has_face": {lane.track.id: f"{lane.track.id}.jpg" in pictured for lane in drawn},
         "has_heat": {lane.track.id: f"{lane.track.id}.jpg" in heated for lane in drawn},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from faceproof.detectors.calibration import on_one_scale
 from faceproof.results import FaceScore, FrameScore, Report, TrackScore
 
 WIDTH = 1000
@@ -38,7 +39,8 @@ class Lane:
 
 
 def lanes(report: Report) -> list[Lane]:
-    """A lane for each person, the most suspicious first."""
+    """A lane for each person, the most suspicious first; empty for whoever could not be judged."""
+    report = on_one_scale(report)
     length = report.media.duration or max((frame.time for frame in report.frame_predictions), default=0.0) or 1.0
     seen: dict[int, list[tuple[FrameScore, FaceScore]]] = {}
     for frame in report.frame_predictions:
@@ -46,7 +48,12 @@ def lanes(report: Report) -> list[Lane]:
             seen.setdefault(face.track, []).append((frame, face))
     place = {frame.index: number for number, frame in enumerate(report.frame_predictions)}
     ordered = sorted(report.tracks, key=lambda track: (track.score is None, -(track.score or 0.0), track.id))
-    return [_lane(track, seen.get(track.id, []), place, length, report.detector.threshold) for track in ordered]
+    facts = report.detector
+    threshold = facts.threshold if facts.frame_threshold is None else facts.frame_threshold
+    return [
+        _lane(track, seen.get(track.id, []) if track.score is not None else [], place, length, threshold)
+        for track in ordered
+    ]
 
 
 def _runs(rows: list[tuple[int, float, float]]) -> list[list[tuple[float, float]]]:
@@ -79,7 +86,8 @@ def _lane(
             points = [(max(0.0, points[0][0] - 4), points[0][1]), (min(WIDTH, points[0][0] + 4), points[0][1])]
         lines.append(" ".join(f"{'M' if i == 0 else 'L'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(points)))
         areas.append(f"{lines[-1]} L{points[-1][0]:.1f} {HEIGHT} L{points[0][0]:.1f} {HEIGHT} Z")
-    spans = [(_x(s.start, length), max(3.0, _x(s.end, length) - _x(s.start, length))) for s in track.suspicious]
+    suspicious = track.suspicious if track.score is not None else []
+    spans = [(_x(s.start, length), max(3.0, _x(s.end, length) - _x(s.start, length))) for s in suspicious]
     return Lane(track, length, " ".join(areas), " ".join(lines), spans, rows, _y(threshold))
 
 

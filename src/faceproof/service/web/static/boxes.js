@@ -1,15 +1,30 @@
 // Draws the report's boxes over the medium: each person in the colour of their verdict, dashed where suspicious.
 
+// A face's own number on the scale of people's scores: what a detector's calibration did to those.
+export function onOneScale(p, report) {
+  const how = report.detector.calibration;
+  if (!how || report.ensemble) return p;
+  const clipped = Math.min(Math.max(p, 1e-6), 1 - 1e-6), logit = Math.log(clipped / (1 - clipped));
+  if (how.method === "temperature") return 1 / (1 + Math.exp(-logit / how.a));
+  if (how.method === "platt") return 1 / (1 + Math.exp(-(how.a * logit + how.b)));
+  if (how.method !== "isotonic") return p;
+  const after = how.points.findIndex(([x]) => x >= p);
+  if (after <= 0) return how.points[after === 0 ? 0 : how.points.length - 1][1];
+  const [x0, y0] = how.points[after - 1], [x1, y1] = how.points[after];
+  return y0 + (y1 - y0) * (p - x0) / (x1 - x0);
+}
+
 const COLOURS = { FAKE: "#D55E00", REAL: "#0072B2", INCONCLUSIVE: "#8A8A8A", NOT_ASSESSED: "#8A8A8A" };
 
 export class Boxes {
   constructor(canvas, medium, report) {
     Object.assign(this, { canvas, medium, report, on: true, hidden: false });
     this.isVideo = report.media.kind === "video";
+    this.threshold = onOneScale(report.detector.frame_threshold ?? report.detector.threshold, report);
     this.paths = report.tracks.map((track) => ({ track, stops: [] }));
     const byId = new Map(this.paths.map((path) => [path.track.id, path]));
     for (const frame of report.frame_predictions) {
-      for (const face of frame.faces) byId.get(face.track)?.stops.push({ time: frame.time, box: face.box, p: face.p_fake });
+      for (const face of frame.faces) byId.get(face.track)?.stops.push({ time: frame.time, box: face.box, p: onOneScale(face.p_fake, report) });
     }
     // Between two looks further apart than this nothing is claimed.
     const times = report.frame_predictions.map((frame) => frame.time);
@@ -60,10 +75,12 @@ export class Boxes {
   box(pen, track, { box, p }, scale, density) {
     const [x0, y0, x1, y1] = box.map((v) => v * scale);
     const who = track.id === 0 ? "" : x1 - x0 > 90 * density ? `person ${track.id}  ` : `${track.id}: `;
-    const words = who + p.toFixed(2);
+    const judged = track.score !== null;
+    // In a picture everybody's number is that of their score; whoever could not be judged has none.
+    const words = !judged ? who + "not judged" : who + (this.isVideo ? p : track.score).toFixed(2);
     pen.lineWidth = 2.5 * density;
     pen.strokeStyle = COLOURS[track.verdict];
-    pen.setLineDash(p > this.report.detector.threshold ? [8 * density, 4 * density] : []);
+    pen.setLineDash(judged && p > this.threshold ? [8 * density, 4 * density] : []);
     pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
     pen.font = `600 ${13 * density}px system-ui, sans-serif`;
     const width = pen.measureText(words).width + 10 * density, top = Math.max(0, y0 - 20 * density);

@@ -1,0 +1,46 @@
+"""The timeline's shapes, without a browser."""
+
+from __future__ import annotations
+
+from tests.ops.made_reports import made_report
+
+from faceproof.results import AppliedCalibration, FaceScore, FrameScore, Reason, Report, Span
+from faceproof.service.timeline import lanes
+
+
+def two_people() -> Report:
+    report = made_report(score=0.4)
+    report.frame_predictions = [
+        FrameScore(
+            index=i,
+            time=i / 10,
+            score=0.5,
+            prediction="REAL",
+            faces=[
+                FaceScore(box=(0, 0, 90, 90), track=track, p_fake=0.5, detection_score=1, side=90, sharpness=90)
+                for track in (1, 2)
+            ],
+        )
+        for i in range(10)
+    ]
+    blurred = report.tracks[0].model_copy(
+        update={"id": 2, "score": None, "reason": Reason.FACES_TOO_BLURRED, "suspicious": [Span(start=0, end=0.5)]}
+    )
+    report.tracks.append(blurred)
+    return report
+
+
+def test_whoever_was_not_judged_has_no_curve_and_no_suspicion() -> None:
+    judged, blurred = lanes(two_people())
+    assert judged.line
+    assert judged.rows
+    assert (blurred.line, blurred.area, blurred.rows, blurred.spans) == ("", "", [], [])
+
+
+def test_moments_and_their_threshold_stand_on_the_scale_of_people() -> None:
+    report = two_people()
+    report.detector.frame_threshold = 0.5
+    report.detector.calibration = AppliedCalibration(method="platt", a=1.0, b=1.0)
+    lane = lanes(report)[0]
+    assert {round(p, 3) for _, p in lane.rows} == {0.731}
+    assert f" {lane.threshold_y:.1f}" in lane.line, "a face at the threshold lies on the dashed line"
