@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from faceproof import wording
 from faceproof.detectors.detector import Crop, Detector, load_detector
 from faceproof.detectors.ensemble import Ensemble, MemberCrops
 from faceproof.detectors.spec import DetectorSpec, Margin
@@ -207,6 +208,8 @@ class _Scan:
 
     def told(self) -> list[str]:
         """What people should know about how the scan went."""
+        if self.info.several:
+            return [*self.notes, wording.ONE_OF_SEVERAL]
         if not self.faces_repeated:
             return self.notes
         share = f"{self.faces_repeated} of {self.faces_seen} faces"

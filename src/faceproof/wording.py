@@ -50,6 +50,10 @@ REMEDIES = {
     Reason.SUSPICIOUS_MOMENTS: "Look at those moments: a forgery may fill part of a video only.",
 }
 
+ONE_OF_SEVERAL = (
+    "The file holds several pictures, and only the first was looked at: save an animation as MP4 to have all of it judged."
+)
+
 
 def clock(seconds: float) -> str:
     """0:07, 12:05, 1:02:09."""

@@ -327,3 +327,10 @@ def test_a_name_like_an_option_is_shown_as_it_can_be_typed(
     shutil.copy(clip_mp4, tmp_path / "-clip.mp4")
     monkeypatch.chdir(tmp_path)
     assert "faceproof explain ./-clip.mp4 --report" in run("scan", *TOY, "--", "-clip.mp4").out
+
+
+def test_an_animation_is_said_to_be_judged_by_its_first_picture(run: Run, astronaut_png: Path, tmp_path: Path) -> None:
+    first = Image.open(astronaut_png).convert("RGB")
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=[first.rotate(5)])
+    assert "only the first was looked at" in run("scan", tmp_path / "moving.gif", "--detector", "toy").out
+    assert "only the first" not in run("scan", astronaut_png, "--detector", "toy").out

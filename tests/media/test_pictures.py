@@ -191,6 +191,9 @@ def test_of_an_animation_the_first_frame_counts(kind: str, tmp_path: Path) -> No
     image = only(tmp_path / "moving")
     assert image[..., 0].min() > 200
     assert image[..., 2].max() < 50
+    assert probe(tmp_path / "moving").several
+    first.save(tmp_path / "still", kind)
+    assert not probe(tmp_path / "still").several
 
 
 def test_one_pixel_is_a_picture(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = _DEFAULT_LIMITS) -> 
                 bit_rate=None,
                 size_bytes=size,
                 rotation=picture.rotation,
+                several=picture.several,
             )
         video = videos.survey(file, path, limits)
         return MediaInfo(

@@ -63,6 +63,7 @@ class MediaInfo:
     duration: in seconds, from the first frame to the end of the last.
     frame_count: frames the file promises, those beyond a cut-off end included; 1 for a picture.
     rotation: degrees clockwise by which the stored picture was turned (0, 90, 180, 270).
+    several: whether more pictures follow the first of a picture file (an animation, pages), which nobody looks at.
     """
 
     path: Path
@@ -78,6 +79,7 @@ class MediaInfo:
     bit_rate: int | None
     size_bytes: int
     rotation: int
+    several: bool = False
     timeline: Timeline | None = field(default=None, repr=False, compare=False)
 
 
@@ -101,7 +103,8 @@ class DecodeStats:
 
     frames_decoded: frames that came out whole.
     frames_failed: frames the file promised that did not decode, came out damaged or were cut off.
-    frames_skipped: frames that were not decoded, because nobody asked for them and those asked for do without.
+    frames_skipped: frames that were not decoded, because nobody asked for them and those asked for do without. Damage in
+        these goes unnoticed.
     """
 
     frames_decoded: int = 0

@@ -94,6 +94,7 @@ class PictureSurvey:
     height: int
     codec: str
     rotation: int
+    several: bool
 
 
 def survey(file: BinaryIO, path: Path, limits: Limits) -> PictureSurvey | None:
@@ -106,7 +107,17 @@ def survey(file: BinaryIO, path: Path, limits: Limits) -> PictureSurvey | None:
     if orientation >= 5 and not _turns_itself(image):
         width, height = height, width
     codec = (image.format or "").lower()
-    return PictureSurvey(width, height, codec, _TURNS.get(orientation, 0))
+    return PictureSurvey(width, height, codec, _TURNS.get(orientation, 0), _holds_several(image))
+
+
+def _holds_several(image: Image.Image) -> bool:
+    """Whether an animation or a second page follows. What JPEGs carry besides (depth, previews) are no pictures to judge."""
+    if image.format in ("JPEG", "MPO"):
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except _DAMAGE:
+        return False  # what follows is broken; the first one may be whole
 
 
 def load(file: BinaryIO, path: Path, limits: Limits) -> NDArray[np.uint8]:
