@@ -50,9 +50,7 @@ REMEDIES = {
     Reason.SUSPICIOUS_MOMENTS: "Look at those moments: a forgery may fill part of a video only.",
 }
 
-ONE_OF_SEVERAL = (
-    "The file holds several pictures, and only the first was looked at: save an animation as MP4 to have all of it judged."
-)
+ONE_OF_SEVERAL = "It holds several pictures; only the first was looked at. An animation saved as MP4 is judged whole."
 
 
 def clock(seconds: float) -> str:
