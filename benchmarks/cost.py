@@ -90,7 +90,6 @@ def lively(name: str) -> Any:
 def convert(name: str, folder: Path, int8: bool) -> dict[str, int]:
     """Write the network for every engine and return the bytes of each."""
     import numpy as np
-    import openvino as ov
     import torch
 
     from faceproof.training.convert.onnx import export_onnx
@@ -106,13 +105,15 @@ def convert(name: str, folder: Path, int8: bool) -> dict[str, int]:
     np.save(folder / f"{name}.npy", examples(name, 1))
     sizes = {"fp32": path.stat().st_size}
     if int8:
+        import onnx
+
         from faceproof.detectors.catalog import find_spec
         from faceproof.training.convert.int8 import reduce
         from faceproof.training.convert.onnx import random_crops
 
-        small = reduce(path, find_spec(name).spec, random_crops(CALIBRATED))
-        ov.save_model(small, str(folder / f"{name}.int8.xml"), compress_to_fp16=False)
-        sizes["int8"] = sum((folder / f"{name}.int8{end}").stat().st_size for end in (".xml", ".bin"))
+        small = folder / f"{name}.int8.onnx"
+        onnx.save(reduce(path, find_spec(name).spec, random_crops(CALIBRATED)), str(small))
+        sizes["int8"] = small.stat().st_size
     return sizes
 
 
@@ -136,7 +137,7 @@ def measure(name: str, engine: str, folder: str, rounds: int) -> dict[str, float
         from faceproof.runtime import load_network
 
         runtime, precision = engine.split()
-        ending = "int8.xml" if precision == "int8" else "onnx"
+        ending = "int8.onnx" if precision == "int8" else "onnx"
         precision = "fp32" if precision == "int8" else precision
         loaded = load_network(Path(folder) / f"{name}.{ending}", runtime=runtime, precision=precision)  # type: ignore[arg-type]
 

@@ -63,7 +63,7 @@ def networks(place: str, int8: bool) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     made: dict[str, str] = {}
     for name in (B7, "efficientnet-b4-keras"):
-        path, small = folder / f"{name}.onnx", folder / f"{name}.int8.xml"
+        path, small = folder / f"{name}.onnx", folder / f"{name}.int8.onnx"
         if not path.is_file() or (int8 and not small.is_file()):
             convert(name, folder, int8)
         made[name] = str(path)

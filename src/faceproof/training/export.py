@@ -12,7 +12,6 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from torch import nn
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints
+from faceproof.training.convert.storage import store_half
 from faceproof.training.networks import build_network
 from faceproof.training.recipe import Recipe
 
@@ -76,30 +76,10 @@ def export_onnx(network: nn.Module, size: int, path: str | Path, *, half: bool =
     model = onnx.load(str(draft))
     draft.unlink()
     if half:
-        _store_half(model)
+        store_half(model)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _store_half(model: Any) -> None:
-    """Keep every large fp32 initialiser as fp16 with a Cast in front of its users; runtimes fold the cast on loading."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    graph = model.graph
-    casts = []
-    for tensor in list(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < 256:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if np.abs(values).max() > 60000:
-            continue
-        stored = numpy_helper.from_array(values.astype(np.float16), tensor.name + "_fp16")
-        graph.initializer.remove(tensor)
-        graph.initializer.append(stored)
-        casts.append(helper.make_node("Cast", [stored.name], [tensor.name], to=TensorProto.FLOAT))
-    for number, node in enumerate(casts):
-        graph.node.insert(number, node)
 
 
 def check_parity(

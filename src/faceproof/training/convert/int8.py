@@ -4,6 +4,9 @@ Weights of every layer become eight bits. What flows between layers does so only
 over places. Squeeze-and-excitation, residual sums, the head and the heatmap's closed form stay in floats. They are a
 hundredth of the work, but they multiply, compare with nought or subtract large numbers of one another, where a rounded
 input is another answer. Where even that changes the verdicts, only the weights are in eight bits: as small, no faster.
+
+The result is one ONNX file with QuantizeLinear and DequantizeLinear, which OpenVINO runs in its integer kernels and ONNX
+Runtime runs too. As OpenVINO's own format a B4 takes a megabyte more: XML, and bias and scale in fp32.
 """
 
 from __future__ import annotations
@@ -23,9 +26,10 @@ from faceproof.errors import DatasetError, FaceproofError, WeightsError
 from faceproof.faces.crops import batch as prepare
 from faceproof.media import read_frames
 from faceproof.runtime import load_network
+from faceproof.training.convert import storage
 
 if TYPE_CHECKING:
-    import openvino as ov
+    from onnx import ModelProto
 
 MOST_AUROC_LOST = 0.005
 MOST_FLIPPED = 0.02
@@ -125,12 +129,12 @@ def read_crops(folder: Path) -> LabelledCrops:
 
 
 def quantise(path: Path, spec: DetectorSpec, labelled: LabelledCrops, target: Path) -> Gate:
-    """Write an eight-bit OpenVINO network to ``target`` (``.xml``) if it judges as the original does.
+    """Write an eight-bit ONNX network to ``target`` if it judges as the original does.
 
     Activations are tried first, then weights alone. Raises :class:`WeightsError` with the numbers of both when neither
     passes; then nothing is left at ``target``.
     """
-    import openvino as ov
+    import onnx
 
     calibration, judged = labelled.every_other(0), labelled.every_other(1)
     spread = np.random.default_rng(0).permutation(len(calibration.crops))[:CALIBRATION_CROPS]
@@ -140,8 +144,7 @@ def quantise(path: Path, spec: DetectorSpec, labelled: LabelledCrops, target: Pa
     passed = False
     try:
         for activations in (True, False):
-            small = reduce(path, spec, samples if activations else None)
-            ov.save_model(small, str(target), compress_to_fp16=False)
+            onnx.save(reduce(path, spec, samples if activations else None), str(target))
             gate = measure(before, target, spec, judged, activations=activations)
             if gate.passed:
                 passed = True
@@ -149,79 +152,58 @@ def quantise(path: Path, spec: DetectorSpec, labelled: LabelledCrops, target: Pa
             refused.append(gate.words())
     finally:
         if not passed:
-            for file in (target, target.with_suffix(".bin")):
-                file.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
     raise WeightsError(
         f"the int8 network of {spec.name} is refused, {'; '.join(refused)}",
         remedy="Calibrate with more and more varied faces, or use bf16, which costs nothing.",
     )
 
 
-def reduce(path: Path, spec: DetectorSpec, samples: Sequence[Crop] | None) -> ov.Model:
+def reduce(path: Path, spec: DetectorSpec, samples: Sequence[Crop] | None) -> ModelProto:
     """The network of an ONNX file with weights in eight bits and, calibrated by ``samples``, activations too."""
     import nncf
-    import openvino as ov
+    import onnx
 
     nncf.set_log_level(logging.ERROR)  # it sets its own when it is imported
-    model = ov.convert_model(str(path))
-    share_transposed(model)
+    model = onnx.load(str(path))
+    storage.restore_floats(model)
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{number}.{node.op_type}"  # files of other makers name none, or two alike
     if samples is not None:
+        given = model.graph.input[0].name
         model = nncf.quantize(
             model,
-            nncf.Dataset(list(samples), lambda crop: prepare([crop], spec.input)),
+            nncf.Dataset(list(samples), lambda crop: {given: prepare([crop], spec.input)}),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
             fast_bias_correction=True,
-            ignored_scope=nncf.IgnoredScope(names=kept_in_floats(model)),
+            # Not validated: NNCF has no nodes for what only reads shapes.
+            ignored_scope=nncf.IgnoredScope(names=kept_in_floats(model), validate=False),
         )
-    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    storage.store_eight_bits(model)
+    storage.share_equal(model)
+    storage.store_half(model)
+    storage.strip(model)
+    onnx.checker.check_model(model)
+    return model
 
 
-def kept_in_floats(model: ov.Model) -> list[str]:
-    """Names of the operations whose input stays in floats: all but convolutions over several places to several channels.
+def kept_in_floats(model: ModelProto) -> list[str]:
+    """Names of the nodes whose input stays in floats: all but convolutions over several places to several channels."""
+    import onnx
 
-    The sum of a convolution and its bias is one operation to the engine and is not named.
-    """
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    sizes = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.output)
+    }
     names = []
-    for node in model.get_ordered_ops():
-        kind = node.get_type_name()
-        if kind in ("Constant", "Parameter", "Result"):
-            continue
-        if kind in ("Convolution", "GroupConvolution"):
-            channels, *places = list(node.get_output_partial_shape(0))[1:]
-            # OpenVINO 2026.4 scales a single channel twice when it is averaged and used elsewhere: logits became 1e-5.
-            if channels.get_length() > 1 and any(side.is_dynamic or side.get_length() > 1 for side in places):
-                continue
-        sources = [given.get_source_output().get_node().get_type_name() for given in node.inputs()]
-        if kind == "Add" and {"Convolution", "GroupConvolution"} & {*sources} and "Constant" in sources:
-            continue
-        names.append(node.get_friendly_name())
+    for node in model.graph.node:
+        _, channels, *places = sizes.get(node.output[0], (0, 1)) if node.op_type == "Conv" else (0, 1)
+        # OpenVINO 2026.4 scales a single channel twice when it is averaged and used elsewhere: logits became 1e-5.
+        if channels == 1 or all(side == 1 for side in places):
+            names.append(node.name)
     return names
-
-
-def share_transposed(model: ov.Model) -> None:
-    """Let matrix products that hold a transposed copy of another's weights use that one's, turned while multiplying.
-
-    The closed form of the head's gradient needs each weight matrix a second time; conversion writes it out.
-    """
-    from openvino import opset13 as operations
-
-    products = [node for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
-    held: list[tuple[ov.Node, npt.NDArray[np.float32], bool]] = []
-    for node in products:
-        source = node.input_value(1).get_node()
-        if source.get_type_name() != "Constant" or len(source.get_output_shape(0)) != 2:
-            continue
-        values, turned = source.data, bool(node.get_attributes()["transpose_b"])
-        for constant, others, _ in held:
-            if others.shape == values.shape[::-1] and np.array_equal(others, values.T):
-                first = bool(node.get_attributes()["transpose_a"])
-                product = operations.matmul(node.input_value(0), constant, first, not turned)
-                product.set_friendly_name(node.get_friendly_name())
-                node.output(0).replace(product.output(0))
-                break
-        else:
-            held.append((source, values, turned))
 
 
 Answers = tuple[Scores, npt.NDArray[np.float32] | None]
@@ -234,7 +216,6 @@ def measure(
     scores, heats = before
     scores_after, heats_after = _answers(small, spec, judged.crops)
     threshold = spec.verdict.threshold
-    size = small.stat().st_size + small.with_suffix(".bin").stat().st_size
     alike, moved = (None, None) if heats is None or heats_after is None else compare_heat(heats, heats_after)
     return Gate(
         activations=activations,
@@ -244,7 +225,7 @@ def measure(
         flipped=float(np.mean((scores > threshold) != (scores_after > threshold))),
         mean_difference=float(np.abs(scores - scores_after).mean()),
         largest_difference=float(np.abs(scores - scores_after).max()),
-        megabytes=size / 1e6,
+        megabytes=small.stat().st_size / 1e6,
         heat_correlation=alike,
         heat_moved=moved,
     )
