@@ -30,3 +30,28 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(run: Run, clip_mp4: Pat
 @pytest.mark.parametrize("args", [("--frames", "few"), ("--faces", "sloppy"), ("--margin", "0.5")])
 def test_wrong_options(run: Run, clip_mp4: Path, tmp_path: Path, args: tuple[str, str]) -> None:
     assert run("faces", clip_mp4, "--out", tmp_path, *args).code == 2
+
+
+def test_a_stopped_run_leaves_a_table_of_what_is_there(
+    run: Run, clip_mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceproof import media
+
+    real = media.read_frames
+
+    def stopped(*args, **options):
+        for number, frame in enumerate(real(*args, **options)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield frame
+
+    monkeypatch.setattr(media, "read_frames", stopped)
+    assert run("faces", clip_mp4, "--out", tmp_path / "crops", "--frames", "4").code == 130
+    with (tmp_path / "crops" / "faces.csv").open(newline="") as file:
+        names = [row["name"] for row in csv.DictReader(file)]
+    assert names
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "crops").glob("*.png"))
+
+
+def test_no_face_is_said_in_words(run: Run, clip_noface_mp4: Path, tmp_path: Path) -> None:
+    assert "No face was found" in run("faces", clip_noface_mp4, "--out", tmp_path / "crops", "--frames", "2").out

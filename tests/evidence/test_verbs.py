@@ -107,6 +107,8 @@ def test_evidence_is_kept_signed_verified_and_repeated(
     assert "signed with the key given" in done.stdout
     assert "scanned again" in done.stdout
     assert done.stdout.rstrip().endswith("The evidence stands.")
+    unknown = faceproof(home, "verify", folder)
+    assert unknown.stdout.rstrip().endswith("The evidence stands for whoever holds the key that signed it.")
     (folder / "report.html").write_text("<p>genuine</p>")
     bad = faceproof(home, "verify", folder, code=1)
     assert "BAD   changed: report.html" in bad.stdout

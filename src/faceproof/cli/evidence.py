@@ -193,8 +193,8 @@ def verify(
     """
     from faceproof.cli.terminal import one_line, out_console
     from faceproof.evidence.signing import load_public_key
+    from faceproof.evidence.verification import in_short, verify_rescan
     from faceproof.evidence.verification import verify as check
-    from faceproof.evidence.verification import verify_rescan
 
     found = check(folder, key=load_public_key(key) if key else None)
     # Numbers of a folder that was changed are not worth a scan.
@@ -204,7 +204,7 @@ def verify(
     for finding in found.findings:
         word = {True: "good", False: "BAD ", None: "note"}[finding.good]
         console.print(f"{word}  {one_line(finding.text)}", soft_wrap=True)
-    console.print("The evidence stands." if found.stands else "The evidence does not stand.")
+    console.print(in_short(found), soft_wrap=True)
     if not found.stands:
         raise typer.Exit(EXIT_SOME_FAILED)
 

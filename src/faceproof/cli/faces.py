@@ -29,7 +29,7 @@ def faces(
 
     from faceproof import faces as room
     from faceproof import media
-    from faceproof.cli.terminal import out_console
+    from faceproof.cli.terminal import one_line, out_console
     from faceproof.detectors.spec import Margin
     from faceproof.errors import OptionError, OutputError
 
@@ -40,26 +40,33 @@ def faces(
     detector = room.FaceDetector(mode=mode)  # type: ignore[arg-type]
     tracker = room.Tracker()
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in path.stem) or "media"
-    rows = []
+    count, people = 0, set()
     info = media.probe(path)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for frame in media.read_frames(info, frames):
-            found = detector.detect(frame.image)
-            for face, track in zip(found, tracker.update(frame, found), strict=True):
-                name = f"{stem}_f{frame.index:06d}_p{track}.png"
-                crop = room.cut(frame.image, face.box, square)
-                done, png = cv2.imencode(".png", crop[:, :, ::-1])
-                if not done:
-                    raise OutputError(f"cannot encode {name}")
-                (out / name).write_bytes(png.tobytes())
-                box = [f"{value:.1f}" for value in face.box]
-                rows.append([name, frame.index, f"{frame.time:.3f}", track, *box, f"{face.score:.4f}"])
-        with (out / "faces.csv").open("w", newline="", encoding="utf-8") as file:
+        # A row as soon as its picture is there: whoever stops it has a table of what was written.
+        with (out / "faces.csv").open("w", newline="", encoding="utf-8", buffering=1) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["name", "frame", "time", "person", "x0", "y0", "x1", "y1", "detection_score"])
-            writer.writerows(rows)
+            for frame in media.read_frames(info, frames):
+                found = detector.detect(frame.image)
+                for face, track in zip(found, tracker.update(frame, found), strict=True):
+                    name = f"{stem}_f{frame.index:06d}_p{track}.png"
+                    crop = room.cut(frame.image, face.box, square)
+                    done, png = cv2.imencode(".png", crop[:, :, ::-1])
+                    if not done:
+                        raise OutputError(f"cannot encode {name}")
+                    (out / name).write_bytes(png.tobytes())
+                    box = [f"{value:.1f}" for value in face.box]
+                    writer.writerow([name, frame.index, f"{frame.time:.3f}", track, *box, f"{face.score:.4f}"])
+                    count += 1
+                    people.add(track)
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}") from error
-    people = len({row[3] for row in rows})
-    out_console().print(f"{len(rows)} faces of {people} people in {out}")
+    if not count:
+        out_console().print("No face was found. If there is one, a larger or upright copy may help.")
+        return
+    faces_of = (
+        f"{count} {'face' if count == 1 else 'faces'} of {len(people)} {'person' if len(people) == 1 else 'people'}"
+    )
+    out_console().print(f"{faces_of} in {one_line(str(out))}")

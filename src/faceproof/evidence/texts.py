@@ -235,6 +235,10 @@ Repeat the scan too: faceproof verify . --rescan --media FILE
 """
 
 VERIFY = {
+    "stands": "The evidence stands.",
+    "stands_unsigned": "The evidence stands as far as it goes: it is whole, and unsigned.",
+    "stands_by": "The evidence stands for whoever holds the key that signed it.",
+    "falls": "The evidence does not stand.",
     "whole": "{count} files are exactly as they were written",
     "missing": "missing: {name}",
     "changed": "changed: {name}",

@@ -53,6 +53,16 @@ class Verification:
         self.findings.append(Finding(code, good, texts.VERIFY[code].format(**words)))
 
 
+def in_short(found: Verification) -> str:
+    """What all findings come to: who wrote it is part of whether it stands."""
+    codes = {finding.code for finding in found.findings}
+    if not found.stands:
+        return texts.VERIFY["falls"]
+    return texts.VERIFY[
+        "stands" if "signed_known" in codes else "stands_unsigned" if "unsigned" in codes else "stands_by"
+    ]
+
+
 def verify(folder: Path, *, key: Ed25519PublicKey | None = None) -> Verification:
     """Check hashes and signature of an evidence folder. ``key`` is the signer's, when known from elsewhere.
 
