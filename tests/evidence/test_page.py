@@ -240,11 +240,11 @@ def test_measured_limits_are_told_for_the_very_detector_and_this_quality_only(
     assert write_limits(limits, find_spec("toy").source).parent == folder
     told = told_limits(report, spec)
     assert told == [
-        "Measured on <b>clips</b>: of 10 genuine files 1 were called manipulated, 9 without a sign, 0 left open; of 20 "
+        "Tested on <b>clips</b>: of 10 genuine files 1 were called manipulated, 9 without a sign, 0 left open; of 20 "
         "forged ones 7 were called manipulated, 2 without a sign, 11 left open.",
+        texts.SURE["measured_chosen"],
         "Among those like this one (face size 96 to 160 px; 10 genuine, 20 forged) the forged one of a pair scored higher "
         "in 73 of 100 pairs (95 % interval 60 to 85; 50 is chance).",
-        texts.SURE["measured_chosen"],
     ]
     # Other settings, other weights, or a file that holds anything unknown: nothing is told.
     assert told_limits(report, spec.model_copy(update={"version": "2"})) == []

@@ -89,7 +89,7 @@ def write_limits(limits: MeasuredLimits, spec_path: Path) -> Path:
 
 
 def told_limits(report: Report, spec: DetectorSpec) -> list[str]:
-    """What was measured on files of this kind and quality, in sentences; empty where nothing was."""
+    """What was measured on files of this kind and quality, in sentences, the plainest first; empty where nothing was."""
     limits, lines = read_limits(spec), []
     for measured in limits.sets if limits is not None else ():
         if measured.media == report.media.kind:
@@ -109,18 +109,18 @@ def _told(measured: MeasuredSet, report: Report) -> list[str]:
             data=measured.data, reals=sum(measured.real.values()), fakes=sum(measured.fake.values()), **counts
         )
     ]
+    if measured.chosen_here:
+        lines.append(words["measured_chosen"])
     here = {"face size": _face_side(report), "bits per pixel": bits_per_pixel(report.media)}
     enough = [part for part in measured.parts if min(part.fakes, part.reals) >= LEAST]
-    for part in enough:
-        value = here.get(part.by)
-        if value is not None and (part.low or 0.0) <= value and (part.high is None or value < part.high):
-            lines.append(words["measured_here"].format(what=f"{part.by} {part.name}", **_numbers(part)))
     methods = [part for part in enough if part.by == "method"]
     if methods:
         weakest = min(methods, key=lambda part: part.auroc)
         lines.append(words["measured_weakest"].format(what=weakest.name, **_numbers(weakest)))
-    if measured.chosen_here:
-        lines.append(words["measured_chosen"])
+    for part in enough:
+        value = here.get(part.by)
+        if value is not None and (part.low or 0.0) <= value and (part.high is None or value < part.high):
+            lines.append(words["measured_here"].format(what=f"{part.by} {part.name}", **_numbers(part)))
     return lines
 
 

@@ -29,7 +29,7 @@ from faceproof.evidence.heatmap import RAMP, blend
 from faceproof.evidence.labels import place_labels
 from faceproof.evidence.moments import Moment
 from faceproof.evidence.overlay import TRACK_COLOURS
-from faceproof.evidence.page_facts import detector_rows, how_sure, provenance_rows
+from faceproof.evidence.page_facts import detector_rows, how_measured, how_sure, provenance_rows
 from faceproof.evidence.timeline import Lane, duration_of, fine_clock, lanes_of, rows_of
 from faceproof.evidence.usual_heat import usual_heat
 from faceproof.result_files import write_whole
@@ -109,6 +109,7 @@ def page(evidence: Evidence) -> str:
         data=_data(evidence, lanes),
         meaning=[line.format(media=texts.MEDIA[report.media.kind]) for line in texts.MEANING[report.verdict]],
         sure=how_sure(evidence),
+        measured=how_measured(evidence),
         limits=texts.LIMITS,
         provenance=provenance_rows(evidence.provenance),
         hints=[hint.text for hint in evidence.provenance.hints] or [texts.PROVENANCE["no_hints"]],

@@ -11,26 +11,42 @@ from faceproof.evidence.gathering import Evidence
 from faceproof.evidence.measured import told_limits
 from faceproof.evidence.provenance import Provenance
 
+# Of what was measured, what a reader needs first: what became of files, and whether and where that flatters.
+_PLAIN_LIMITS = 3
+
 
 def how_sure(evidence: Evidence) -> list[str]:
-    """What the score's certainty rests on, in sentences."""
+    """What the score's certainty rests on, in a few sentences; :func:`how_measured` has the rest."""
     report, spec, words = evidence.report, evidence.spec, texts.SURE
     single = report.media.kind == "image"
     counts = {"analyzed": report.frames_analyzed, "total": report.media.frame_count or "?"}
     failed = [words["failed"].format(count=report.frames_failed)] if report.frames_failed else []
     if not report.tracks:
         return [words["nothing_picture"] if single else words["nothing"].format(**counts), *failed]
+    looked = words["frames_picture"] if single else words["frames"].format(**counts)
+    if report.score is None:
+        return [looked, *failed]
+    low, high = report.detector.band
+    with_band, without = words["band"], words["threshold"].format(threshold=report.detector.threshold)
+    lines = [with_band.format(low=low, high=high) if low < high else without]
+    if not report.detector.calibrated:
+        lines.append(words["uncalibrated"])
+    elif report.confidence is not None:
+        lines.append(words["confidence"].format(confidence=report.confidence))
+    told = told_limits(report, spec)
+    return [*lines, looked, *failed, *(told[:_PLAIN_LIMITS] or [words["no_card"]])]
+
+
+def how_measured(evidence: Evidence) -> list[str]:
+    """Where the numbers come from and what they are made of, in sentences."""
+    report, spec, words = evidence.report, evidence.spec, texts.SURE
+    if not report.tracks:
+        return []
     lines = _band_lines(evidence) if report.score is not None else []
     if report.score is not None and report.detector.calibrated:
-        lines.append(words["calibrated"].format(data=spec.calibration.data or "unnamed data"))
-        if not single:
+        lines.append(_calibration_line(evidence))
+        if report.media.kind == "video":
             lines.append(words["raw_faces" if on_one_scale(report) is report else "one_scale"])
-        if report.confidence is not None:
-            lines.append(words["confidence"].format(confidence=report.confidence))
-    elif report.score is not None:
-        lines.append(words["uncalibrated"])
-    lines.append(words["frames_picture"] if single else words["frames"].format(**counts))
-    lines += failed
     if evidence.ranges:
         lines.append(words["ranges"])
     side = float(np.median([track.median_side for track in report.tracks]))
@@ -39,17 +55,13 @@ def how_sure(evidence: Evidence) -> list[str]:
     lines.append(words["side" if least else "side_only"].format(side=side, least=least))
     if spec.verdict.min_sharpness:
         lines.append(words["sharpness"].format(sharpness=sharpness, least=spec.verdict.min_sharpness))
-    if report.score is None:
-        return lines
-    return lines + (told_limits(report, spec) or [words["no_card"]])
+    return lines + (told_limits(report, spec)[_PLAIN_LIMITS:] if report.score is not None else [])
 
 
 def _band_lines(evidence: Evidence) -> list[str]:
-    """Which scores mean what here, for whom the range without an answer is wider, and where those numbers come from."""
+    """For whom the range without an answer is wider, and where its numbers come from."""
     report, rule, words = evidence.report, evidence.spec.verdict, texts.SURE
-    low, high = report.detector.band
-    with_band, without = words["band"], words["threshold"].format(threshold=report.detector.threshold)
-    lines = [with_band.format(low=low, high=high) if low < high else without]
+    lines = []
     wider = [track for track in report.tracks if track.band is not None and track.band.widened_by]
     if wider:
         people = [
@@ -66,6 +78,13 @@ def _band_lines(evidence: Evidence) -> list[str]:
             )
         )
     return lines
+
+
+def _calibration_line(evidence: Evidence) -> str:
+    fitted, data, words = evidence.spec.verdict.fitted, evidence.spec.calibration.data, texts.SURE
+    if fitted is not None and fitted.data == data:
+        return words["calibrated_alike"]
+    return words["calibrated"].format(data=data or "unnamed data")
 
 
 def provenance_rows(provenance: Provenance) -> list[tuple[str, str]]:

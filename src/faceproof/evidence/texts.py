@@ -70,6 +70,7 @@ PAGE = {
     "not_seen": "not seen",
     "meaning": "What this means",
     "how_sure": "How sure",
+    "how_measured": "How this was measured",
     "cannot_see": "What it cannot see",
     "provenance": "Where the file comes from",
     "provenance_note": "These facts play no part in the score. Absent means absent, not suspicious.",
@@ -128,13 +129,14 @@ METHODS = {
 }
 
 SURE = {
-    "fitted": "These limits were set so that at most {alarms:.0%} of genuine files count as manipulated and at most "
-    "{misses:.0%} of forgeries as without a sign, on {data} ({reals} genuine, {fakes} forged).",
+    "fitted": "The limits between the answers were set so that at most {alarms:.0%} of genuine files count as manipulated "
+    "and at most {misses:.0%} of forgeries as without a sign, on {data} ({reals} genuine, {fakes} forged).",
     "bands_differ": "For worse material the range without an answer is wider: {people}.",
     "band_person": "{person} {low:.2f} to {high:.2f}",
     "threshold": "Scores above {threshold:.2f} count as signs of manipulation.",
     "band": "Scores from {high:.2f} up count as signs of manipulation, those of {low:.2f} and less as none; in between the "
     "answer is “cannot tell”.",
+    "calibrated_alike": "People's scores are calibrated probabilities, fitted on the same.",
     "calibrated": "People's scores are calibrated probabilities (fitted on {data}).",
     "one_scale": "The timeline and the single moments show single faces on the same scale. A person's score is made of all "
     "of them: it can lie well below the peaks.",
@@ -152,13 +154,14 @@ SURE = {
     "side": "Faces are {side:.0f} pixels large (longer side, median); under {least:.0f} this detector does not judge.",
     "side_only": "Faces are {side:.0f} pixels large (longer side, median).",
     "sharpness": "Their sharpness is {sharpness:.0f} (median); under {least:.0f} this detector does not judge.",
-    "measured": "Measured on {data}: of {reals} genuine files {real_fake} were called manipulated, {real_real} without a "
+    "measured": "Tested on {data}: of {reals} genuine files {real_fake} were called manipulated, {real_real} without a "
     "sign, {real_inconclusive} left open; of {fakes} forged ones {fake_fake} were called manipulated, {fake_real} without a "
     "sign, {fake_inconclusive} left open.",
     "measured_here": "Among those like this one ({what}; {reals} genuine, {fakes} forged) the forged one of a pair scored "
     "higher in {pairs:.0f} of 100 pairs (95 % interval {low:.0f} to {high:.0f}; 50 is chance).",
-    "measured_weakest": "It was weakest on {what}: {pairs:.0f} of 100 pairs ({low:.0f} to {high:.0f}).",
-    "measured_chosen": "The detector was chosen by its scores on these files, so they are optimistic.",
+    "measured_weakest": "It was weakest on {what}, where the forged one of a pair scored higher in {pairs:.0f} of 100 pairs "
+    "({low:.0f} to {high:.0f}; 50 is chance).",
+    "measured_chosen": "The detector was chosen by its scores on these files: expect less elsewhere.",
     "no_card": "No measurement came with this very detector; “faceproof evaluate” makes one on your own files.",
 }
 

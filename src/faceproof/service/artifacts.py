@@ -28,7 +28,7 @@ def make_evidence(
     from faceproof.evidence.gathering import gather
     from faceproof.evidence.heatmap import blend
     from faceproof.evidence.page import page
-    from faceproof.evidence.page_facts import how_sure, provenance_rows
+    from faceproof.evidence.page_facts import how_measured, how_sure, provenance_rows
 
     # Without a map of its own every heatmap costs dozens of runs of the network: then one for each person.
     moments = MOMENTS if detector.spec.output.heatmap is not None else 1
@@ -42,6 +42,7 @@ def make_evidence(
             _put(files, f"evidence/{job_id}/heatmaps/{track}.jpg", _jpeg(blend(best.crop, best.heat.heat)))
     words = {
         "sure": how_sure(evidence),
+        "measured": how_measured(evidence),
         "provenance": provenance_rows(evidence.provenance),
         "command": evidence.command(),
     }
@@ -69,7 +70,7 @@ def make_overlay(files: Files, job_id: str, media: Path, report: Report, detecto
 
 def read_words(files: Files, job_id: str, report: Report) -> dict[str, Any]:
     """The sentences that explain a result, for the page; those made from the file itself are empty without evidence."""
-    made: dict[str, Any] = {"sure": [], "provenance": [], "command": ""}
+    made: dict[str, Any] = {"sure": [], "measured": [], "provenance": [], "command": ""}
     name = f"evidence/{job_id}/words.json"
     size = files.size(name)
     if size is not None:
