@@ -233,20 +233,14 @@ def import_(
 
 def _import_file(file: Path, as_: str, name: str | None, settings: list[str], replace: bool) -> None:
     _needs_extra("Importing", "train", "torch", "timm", "onnx", "onnxscript", "safetensors", "h5py")
-    from faceproof.errors import OptionError
     from faceproof.training.importing.install import import_checkpoint
+    from faceproof.training.recipe import parse_changes
 
-    knobs: dict[str, str] = {}
-    for pair in settings:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise OptionError(f"--set takes KEY=VALUE, not {pair!r}")
-        knobs[key] = value
     made = import_checkpoint(
         file,
         as_detector=as_,
         name=name,
-        settings=knobs,
+        settings=parse_changes(settings),
         replace=replace,
         progress=lambda step: typer.echo(step, err=True),
     )

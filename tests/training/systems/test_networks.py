@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from faceproof.errors import OptionError
 from faceproof.training.importing.layouts import LAYOUTS, rename_parts
-from faceproof.training.systems import ARCHITECTURES, build, count_parameters
+from faceproof.training.systems import ARCHITECTURES, CrossSettings, build, count_parameters, plan_of
 from faceproof.training.systems.efficientnet import AttentionTrunk, fix_padding
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -246,12 +246,23 @@ def test_cross_efficient_vit_cuts_features_into_patches_in_order() -> None:
         ({"sm_channels": 640}, "EfficientNet-B0"),
         ({"num_classes": 2}, "num_classes must be 1"),
         ({"depht": 2}, "no knob 'depht'"),
-        ({"depth": "many"}, "depth must be a"),
+        ({"depth": "many"}, "depth must be a whole number"),
+        ({"depth": 2.5}, "depth must be a whole number"),
+        ({"depth": True}, "depth must be a whole number"),
+        ({"depth": [4]}, "depth must be a whole number"),
+        ({"dropout": "much"}, "dropout must be a number"),
     ],
 )
 def test_wrong_knobs_are_named(settings: dict[str, object], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         build("cross-efficient-vit", settings)
+
+
+def test_knobs_are_read_as_they_are_written() -> None:
+    assert plan_of("cross-efficient-vit", {"depth": "2", "dropout": 0}) == CrossSettings(depth=2, dropout=0.0)
+    assert plan_of("efficientnet-b4-224", {"encoder": "resnet50", "image_size": 224.0}).image_size == 224
+    with pytest.raises(OptionError, match="encoder must be a name"):
+        plan_of("efficientnet-b4-224", {"encoder": 50})
 
 
 def test_every_knob_of_the_document_builds() -> None:

@@ -20,7 +20,9 @@ Kind = Literal["torch", "torch-legacy", "keras", "hdf5", "safetensors", "onnx"]
 # Far above every published detector (B7 is 260 MB), far below what would fill a machine.
 MOST_BYTES = 4 * 1024**3
 MOST_RATIO = 200
+_MOST_HEADER = 100_000_000  # safetensors' own limit
 
+HOSTILE = "Do not trust it. Fetch the file from its authors."
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -48,9 +50,9 @@ def sniff(path: Path) -> Kind:
         return _kind_of_zip(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
-    if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
+    if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _MOST_HEADER:
         return "safetensors"
-    if head[:1] == b"\x80" and head[1] in (2, 3, 4, 5):
+    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         return "torch-legacy"
     if head[:1] == b"\x08" or path.suffix == ".onnx":
         return "onnx"
@@ -87,14 +89,16 @@ def check_members(members: list[zipfile.ZipInfo], name: str) -> None:
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
         if ".." in parts or member.filename.startswith(("/", "\\")) or ":" in member.filename.partition("/")[0]:
-            raise WeightsError(f"{name} holds the path {member.filename!r}, which leaves its folder")
+            raise WeightsError(f"{name} holds the path {member.filename!r}, which leaves its folder", remedy=HOSTILE)
         if member.flag_bits & 1:
             raise WeightsError(f"{name} is encrypted", remedy="Unpack it with its password first.")
         if member.file_size > 1024**2 and member.file_size > MOST_RATIO * max(member.compress_size, 1):
-            raise WeightsError(f"{name} unpacks {member.filename!r} to {member.file_size:,} bytes: a zip bomb")
+            raise WeightsError(
+                f"{name} unpacks {member.filename!r} to {member.file_size:,} bytes: a zip bomb", remedy=HOSTILE
+            )
     total = sum(member.file_size for member in members)
     if total > MOST_BYTES:
-        raise WeightsError(f"{name} unpacks to {total:,} bytes, more than any known detector")
+        raise WeightsError(f"{name} unpacks to {total:,} bytes, more than any known detector", remedy="Check the file.")
 
 
 def _cut_off(path: Path) -> WeightsError:
@@ -105,12 +109,20 @@ def _cut_off(path: Path) -> WeightsError:
 
 def read_torch(path: Path, kind: Kind) -> Any:
     """What ``torch.save`` wrote, tensors on the CPU. Raises :class:`WeightsError`; runs no code from the file."""
+    import warnings
+
     import torch
 
     try:
-        with torch.serialization.safe_globals(_numpy_numbers()):
+        with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that PyTorch did not write; what is refused is said below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "torch")
     except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error) and _pickle_protocol(path) > 2:
+            raise WeightsError(
+                f"{path.name} is a pickle that PyTorch did not write; it was not run",
+                remedy="Ask its author for `torch.save(model.state_dict(), …)`.",
+            ) from error
         asked = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)", str(error))
         if asked:
             raise WeightsError(
@@ -121,6 +133,13 @@ def read_torch(path: Path, kind: Kind) -> Any:
         raise _cut_off(path) from error
     except (EOFError, RuntimeError, ValueError, KeyError, OSError, IndexError, struct.error) as error:
         raise _cut_off(path) from error
+
+
+def _pickle_protocol(path: Path) -> int:
+    """The protocol of a bare pickle: PyTorch writes 2. 0 for what begins otherwise."""
+    with path.open("rb") as file:
+        head = file.read(2)
+    return head[1] if len(head) == 2 and head[:1] == b"\x80" else 0
 
 
 def _numpy_numbers() -> list[Any]:

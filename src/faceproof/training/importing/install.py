@@ -163,7 +163,10 @@ def check_keras(model: KerasModel, network: nn.Module, architecture: str, settin
         )
     factors = model.rescalings()
     if not 1 <= len(factors) <= 2:
-        raise WeightsError(f"{name} scales its input in {len(factors)} layers; EfficientNets of Keras do in one or two")
+        raise WeightsError(
+            f"{name} scales its input in {len(factors)} layers; EfficientNets of Keras do in one or two",
+            remedy="Check --as.",
+        )
     assert isinstance(network, FaceClassifier)
     assert network.scaling is not None
     again = factors[1] if len(factors) == 2 else (1.0, 1.0, 1.0)

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from faceproof.errors import WeightsError
-from faceproof.training.importing.files import check_members
+from faceproof.training.importing.files import HOSTILE, check_members
 
+_CHECK = "Check --as, or fetch the file again."
 _MOST_CONFIG = 64 * 1024**2
 _MOST_ITEMS = 50_000
 
@@ -56,7 +57,9 @@ class KerasModel:
             scale, offset = layer["config"].get("scale"), layer["config"].get("offset", 0.0)
             values = scale if isinstance(scale, list) else [scale] * 3
             if len(values) != 3 or not all(isinstance(v, int | float) for v in values) or _number(offset) != 0:
-                raise WeightsError(f"cannot read the scale of Keras's layer {layer['config'].get('name')}")
+                raise WeightsError(
+                    f"cannot read the scale of Keras's layer {layer['config'].get('name')}", remedy=_CHECK
+                )
             found.append(tuple(float(v) for v in values))
         return found
 
@@ -89,7 +92,7 @@ def read_keras(path: Path) -> KerasModel:
         check_members(archive.infolist(), path.name)
         config_info = archive.getinfo("config.json")
         if config_info.file_size > _MOST_CONFIG:
-            raise WeightsError(f"the config.json of {path.name} is {config_info.file_size:,} bytes long")
+            raise WeightsError(f"the config.json of {path.name} is {config_info.file_size:,} bytes long", remedy=_CHECK)
         config = _parsed(archive.read(config_info), path.name)
         weights = io.BytesIO(archive.read("model.weights.h5"))
     layers = _layers(config, path.name)
@@ -126,7 +129,7 @@ def _parsed(text: str | bytes, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise WeightsError(f"the model description in {name} is damaged", remedy="Fetch it again.") from error
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
-        raise WeightsError(f"the model description in {name} is not a Keras model's")
+        raise WeightsError(f"the model description in {name} is not a Keras model's", remedy=_CHECK)
     return config
 
 
@@ -134,11 +137,11 @@ def _layers(config: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """The model's layers as they are nested. Raises for a kind of layer that no EfficientNet has."""
     layers = config["config"].get("layers")
     if not isinstance(layers, list):
-        raise WeightsError(f"the model description in {name} lists no layers")
+        raise WeightsError(f"the model description in {name} lists no layers", remedy=_CHECK)
     for layer in layers:
         kind = layer.get("class_name") if isinstance(layer, dict) else None
         if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict):
-            raise WeightsError(f"the model description in {name} is damaged")
+            raise WeightsError(f"the model description in {name} is damaged", remedy=_CHECK)
         if kind in _NESTS:
             _layers(layer, name)
         elif kind not in _VARIABLES and kind not in _WEIGHTLESS:
@@ -166,16 +169,16 @@ def _datasets(source: Path | io.BytesIO, name: str) -> dict[str, Tensor]:
         for key in group:
             count += 1
             if depth > 24 or count > _MOST_ITEMS:
-                raise WeightsError(f"{name} is nested or filled beyond any known detector")
+                raise WeightsError(f"{name} is nested or filled beyond any known detector", remedy=_CHECK)
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise WeightsError(f"{name} links to another file at {place}{key}")
+                raise WeightsError(f"{name} links to another file at {place}{key}", remedy=HOSTILE)
             item = group[key]
             if isinstance(item, h5py.Group):
                 if not (depth == 0 and key in ("optimizer", "optimizer_weights")):
                     walk(item, f"{place}{key}/", depth + 1)
                 continue
             if item.external or item.is_virtual:
-                raise WeightsError(f"{name} keeps {place}{key} in another file")
+                raise WeightsError(f"{name} keeps {place}{key} in another file", remedy=HOSTILE)
             if item.dtype.kind not in "fiu" or item.size > 2**28:
                 continue  # names, seeds; or nothing that could be a layer's weights
             found[f"{place}{key}"] = torch.from_numpy(np.asarray(item[()]).astype(np.float32))
@@ -220,7 +223,9 @@ def _from_paths(layers: list[dict[str, Any]], found: dict[str, Tensor], name: st
     visit(layers, "")
     left = [key for key in found if key not in used and "/vars/" in key]
     if left:
-        raise WeightsError(f"{name} holds weights of no layer it describes: {', '.join(sorted(left)[:5])}")
+        raise WeightsError(
+            f"{name} holds weights of no layer it describes: {', '.join(sorted(left)[:5])}", remedy=_CHECK
+        )
     return named
 
 
@@ -243,7 +248,7 @@ def _model(nested: list[dict[str, Any]], named: dict[str, Tensor], name: str) ->
     sides = {tuple(shape[1:]) for layer in layers[:1] if (shape := _input_shape(layer))}
     side = next(iter(sides))[0] if len(sides) == 1 else None
     if not isinstance(side, int):
-        raise WeightsError(f"{name} does not say the size of its input")
+        raise WeightsError(f"{name} does not say the size of its input", remedy=_CHECK)
     return KerasModel(tensors, layers, side)
 
 

@@ -57,11 +57,27 @@ def plan_of(architecture: str, settings: Settings | None = None) -> Plan | Cross
     for name, value in (settings or {}).items():
         if name not in allowed:
             raise OptionError(f"{architecture} has no knob {name!r}", remedy=f"It has {', '.join(allowed)}.")
-        try:
-            chosen[name] = knobs[name](value)
-        except ValueError:
-            raise OptionError(f"{name} must be a {knobs[name].__name__}, not {value!r}") from None
+        taken = _read_knob(knobs[name], value)
+        if taken is None:
+            raise OptionError(f"{name} must be a {_KINDS[knobs[name]]}, not {value!r}")
+        chosen[name] = taken
     return replace(plan, **chosen)  # type: ignore[arg-type]
+
+
+_KINDS: dict[type, str] = {int: "whole number", float: "number", str: "name"}
+
+
+def _read_knob(kind: type, value: int | float | str) -> int | float | str | None:
+    """``value`` as a knob of that kind, also where it is written out; None where it cannot be one."""
+    if kind is str:
+        return value if isinstance(value, str) else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    if isinstance(value, bool) or (kind is int and not number.is_integer()):
+        return None
+    return int(number) if kind is int else number
 
 
 def build(architecture: str, settings: Settings | None = None) -> FaceClassifier | CrossEfficientViT:

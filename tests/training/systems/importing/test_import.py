@@ -222,8 +222,12 @@ def test_weights_that_are_not_numbers_are_named(b7_like: dict[str, Tensor], tmp_
 
 def test_nothing_in_a_file_is_run(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _refused(save({"state_dict": _Evil()}, tmp_path / "evil"), "asks to run .*print.*nothing was run", models)
-    (tmp_path / "raw").write_bytes(pickle.dumps(_Evil(), protocol=2))
-    _refused(tmp_path / "raw", "asks to run|cut off or damaged", models)
+    for protocol in (2, 3, 4, 5):
+        (tmp_path / "raw").write_bytes(pickle.dumps(_Evil(), protocol=protocol))
+        _refused(
+            tmp_path / "raw", "asks to run .*nothing was run|did not write; it was not run|cut off or damaged", models
+        )
+    _refused(tmp_path / "raw", "a pickle that PyTorch did not write", models)
     _refused(save(torch.nn.Linear(2, 2), tmp_path / "whole_model"), "asks to run .*nothing was run", models)
     assert "ran" not in capsys.readouterr().out
 
@@ -236,11 +240,13 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, models: Path, capsys: pytest.C
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 36600000\n",
             "Git LFS pointer of a file of 36,600,000",
         ),
+        (b"\x80", "is no checkpoint Faceproof knows"),
         (b"<!DOCTYPE html><html>", "is a web page"),
         (b"hello, this is a text file", "is no checkpoint Faceproof knows"),
         (b"PK\x03\x04" + b"\0" * 500, "cut off or damaged"),
         (b"\x80\x02}q\x00(X", "cut off or damaged"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "is a Keras file"),
+        ((5000).to_bytes(8, "little") + b'{"fc.weight":{"dtype":"F32"', "cut off or damaged"),
     ],
 )
 def test_files_that_are_no_checkpoints_are_named(content: bytes, words: str, tmp_path: Path, models: Path) -> None:
