@@ -369,5 +369,12 @@ def test_every_answer_carries_the_headers_that_keep_browsers_safe(client: TestCl
         assert headers["x-request-id"]
 
 
+def test_no_old_script_meets_a_new_page(client: TestClient) -> None:
+    first = client.get("/static/boxes.js")
+    assert first.headers["cache-control"] == "no-cache"
+    again = client.get("/static/boxes.js", headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+
+
 def test_strange_hosts_are_not_answered(client: TestClient) -> None:
     assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 400

@@ -8,10 +8,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -92,10 +94,19 @@ def make_app(settings: Settings) -> FastAPI:
     complete(app)
     for router in (routes_jobs.router, routes_results.router, routes_labels.router, routes_site.router, pages.router):
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
+    app.mount("/static", _Unmixed(directory=WEB / "static"), name="static")
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(Envelope)
     return app
+
+
+class _Unmixed(StaticFiles):
+    """Asks browsers to ask each time (the answer is mostly 304): after an upgrade no old script may meet a new page."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        answer = super().file_response(*args, **kwargs)
+        answer.headers["Cache-Control"] = "no-cache"
+        return answer
 
 
 class Envelope:

@@ -52,9 +52,11 @@ export class Boxes {
     const scale = Math.min(shown.width / report.media.width, shown.height / report.media.height) * density;
     pen.translate((canvas.width - report.media.width * scale) / 2, (canvas.height - report.media.height * scale) / 2);
     const now = this.isVideo ? medium.currentTime : 0;
-    for (const path of this.paths) {
-      const here = this.at(path, now);
-      if (here) this.box(pen, path.track, here, scale, density);
+    for (const judged of [false, true]) {
+      for (const path of this.paths) {
+        const here = (path.track.score !== null) === judged && this.at(path, now);
+        if (here) this.box(pen, path.track, here, scale, density);
+      }
     }
   }
 
@@ -76,12 +78,14 @@ export class Boxes {
     const [x0, y0, x1, y1] = box.map((v) => v * scale);
     const who = track.id === 0 ? "" : x1 - x0 > 90 * density ? `person ${track.id}  ` : `${track.id}: `;
     const judged = track.score !== null;
-    // In a picture everybody's number is that of their score; whoever could not be judged has none.
-    const words = !judged ? who + "not judged" : who + (this.isVideo ? p : track.score).toFixed(2);
-    pen.lineWidth = 2.5 * density;
+    pen.lineWidth = (judged ? 2.5 : 1) * density;
     pen.strokeStyle = COLOURS[track.verdict];
     pen.setLineDash(judged && p > this.threshold ? [8 * density, 4 * density] : []);
     pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
+    // Whoever could not be judged has no number, and crowds of passers-by would cover those who were.
+    if (!judged) return;
+    // In a picture it is the person's own score, as beside it.
+    const words = who + (this.isVideo ? p : track.score).toFixed(2);
     pen.font = `600 ${13 * density}px system-ui, sans-serif`;
     const width = pen.measureText(words).width + 10 * density, top = Math.max(0, y0 - 20 * density);
     pen.fillStyle = "rgb(20 23 26 / .85)";
