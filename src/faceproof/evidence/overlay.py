@@ -81,7 +81,7 @@ def write_overlay(
     *,
     detector: Detector | None = None,
     heat: bool = False,
-    frame_threshold: float = 0.5,
+    frame_threshold: float | None = None,
     limits: Limits | None = None,
     on_progress: Progress | None = None,
 ) -> Overlaid:
@@ -93,7 +93,7 @@ def write_overlay(
     out: ``.mp4``, ``.mov``, ``.mkv`` or ``.webm``; written under another name until it is whole.
     detector: the report's detector; needed for ``heat`` only.
     heat: blend every sampled face's heat into the picture until the person's next sample.
-    frame_threshold: of faces, as the detector's record has it; the dashed line. It and all faces are drawn on the scale of
+    frame_threshold: of faces, the dashed line; by default the report's own, .5 where it names none. It and all faces are drawn on the scale of
         people's scores (:func:`faceproof.detectors.calibration.on_one_scale`).
     on_progress: called with (frames written, frames in all) every :data:`PROGRESS_EVERY` frames.
 
@@ -114,6 +114,9 @@ def write_overlay(
         raise EvidenceError(f"{info.path.name!r} is not the file of the report", remedy="Scan it again.")
     if out.exists() and out.samefile(info.path):
         raise OptionError("the overlay would replace its own video", remedy="Give another name with -o.")
+    if frame_threshold is None:
+        named = report.detector.frame_threshold
+        frame_threshold = 0.5 if named is None else named
     frame_threshold = shown_threshold(frame_threshold, report)
     report = on_one_scale(report)
     with open_video(info, limits) as video:
