@@ -93,8 +93,8 @@ def write_overlay(
     out: ``.mp4``, ``.mov``, ``.mkv`` or ``.webm``; written under another name until it is whole.
     detector: the report's detector; needed for ``heat`` only.
     heat: blend every sampled face's heat into the picture until the person's next sample.
-    frame_threshold: of faces, the dashed line; by default the report's own, .5 where it names none. It and all faces are drawn on the scale of
-        people's scores (:func:`faceproof.detectors.calibration.on_one_scale`).
+    frame_threshold: of faces, the dashed line; by default the report's own, .5 where it names none. It and all faces are
+        drawn on the scale of people's scores (:func:`faceproof.detectors.calibration.on_one_scale`).
     on_progress: called with (frames written, frames in all) every :data:`PROGRESS_EVERY` frames.
 
     Raises
