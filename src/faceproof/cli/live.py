@@ -115,6 +115,7 @@ def _live(console: Any) -> Iterator[Any]:
     """A table that refreshes on a terminal; elsewhere a line a second."""
     import time
 
+    from rich.console import Group
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text
@@ -127,19 +128,15 @@ def _live(console: Any) -> Iterator[Any]:
         unsure = person.verdict is Verdict.NOT_ASSESSED and person.reason is not None
         return REASONS[person.reason] if unsure and person.reason else HEADLINES[person.verdict]
 
-    def table(state: LiveState) -> Table:
+    def table(state: LiveState) -> Group:
         grid = Table.grid(padding=(0, 2))
         for person in state.people:
             score = "–" if person.score is None else f"{person.score:.2f}"
             grid.add_row(f"person {person.track}", score, Text(said_of(person), style=COLOURS[person.verdict]))
         if not state.people:
             grid.add_row("nobody in view")
-        grid.add_row(
-            Text(
-                f"{state.fps:.1f} a second, {state.latency * 1000:.0f} ms behind, {state.dropped} dropped", style="dim"
-            )
-        )
-        return grid
+        pace = f"{state.fps:.1f} a second, {state.latency * 1000:.0f} ms behind, {state.dropped} dropped"
+        return Group(grid, Text(pace, style="dim"))
 
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as view:

@@ -185,7 +185,7 @@ PROVENANCE = {
     "credentials_valid": "present; signature and content agree",
     "credentials_invalid": "present, but the content or the manifest was changed after signing",
     "credentials_unreadable": "present, but not readable",
-    "credentials_not_checked": "not looked for: the reader is not installed",
+    "credentials_not_checked": "not looked for: the reader is not installed (faceproof[evidence])",
     "signer": "Signed by",
     "signed_by": "{signer}{issuer}{when}",
     "trusted": "the signer is on the reader's trust list",
