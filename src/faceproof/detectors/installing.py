@@ -90,10 +90,13 @@ def add_detector(source: Path, *, name: str | None = None, replace: bool = False
     require_the_same_network(Detector(spec, load_network(path)), record.parent, lambda: load_network(path))
     spec = spec.model_copy(update={"name": name or spec.name})
     folder = free_folder(spec.name, replace)
-    names = [*(spec.weights.parts or (spec.weights.file,)), *(row.asset for row in spec.golden)]
+    weights = list(spec.weights.parts) or [str(spec.weights.file)]
+    # OpenVINO keeps a graph's numbers in a file beside it.
+    beside = [str(Path(file).with_suffix(".bin")) for file in weights if file.endswith(".xml")]
+    names = [*weights, *beside, *(row.asset for row in spec.golden)]
     with staged(folder) as staging:
         for file in names:
-            if file and (record.parent / file).is_file():
+            if (record.parent / file).is_file():
                 shutil.copyfile(record.parent / file, staging / Path(file).name)
         (staging / "spec.toml").write_text(spec_to_toml(spec), encoding="utf-8")
     return spec, folder

@@ -14,13 +14,14 @@ from faceproof.cli import app
 from faceproof.detectors import catalog
 from faceproof.detectors.catalog import InstalledSpec
 from faceproof.detectors.detector import load_detector
+from faceproof.detectors.installing import add_detector
 from faceproof.detectors.spec import read_spec
 from faceproof.errors import OptionError, WeightsError
 from faceproof.faces.crops import batch
 from faceproof.runtime import load_network
 from faceproof.runtime.cpu import computes_bf16
 from faceproof.training.convert.formats import export_detector
-from faceproof.training.convert.onnx import random_crops
+from faceproof.training.convert.onnx import Run, differences, random_crops
 from faceproof.training.importing.install import import_checkpoint
 from faceproof.training.importing.layouts import LAYOUTS
 from faceproof.training.systems import build
@@ -72,6 +73,32 @@ def test_exports_answer_as_the_original(format_: str, installed: InstalledSpec, 
         again = load_network(tmp_path / "out" / "network.xml", precision="fp32").run(values)
         assert again["logit"].shape == (3,)
         assert again["heatmap"].shape == (3, 2, 2)
+        add_detector(tmp_path / "out", name="as-ir")
+        crops = random_crops(3)
+        here = load_detector(NAME, precision="fp32").score(crops)
+        np.testing.assert_allclose(load_detector("as-ir", precision="fp32").score(crops), here, atol=1e-4)
+
+
+def test_answers_that_are_no_numbers_never_count_as_the_same() -> None:
+    spec = catalog.find_spec(NAME).spec
+    spec = spec.model_copy(update={"input": spec.input.model_copy(update={"size": 64})})
+
+    def constant(logit: float, heat: float) -> Run:
+        return lambda v: {
+            "logit": np.full(len(v), logit, np.float32),
+            "heatmap": np.full((len(v), 2, 2), heat, np.float32),
+        }
+
+    assert differences(constant(1, 0), constant(1, 0), spec.input, spec.output, crops=2).close
+    apart = differences(constant(30, 0), constant(30.002, 0), spec.input, spec.output, crops=2)
+    assert apart.close, "fp32 holds no more of a large logit"
+    assert apart.logit == pytest.approx(0.002, rel=1e-3)
+    assert not differences(constant(1, 0), constant(1.002, 0), spec.input, spec.output, crops=2).close
+    assert not differences(constant(1, 0), constant(1, 0.1), spec.input, spec.output, crops=2).close
+    for broken in (constant(np.nan, 0), constant(0, np.nan), constant(np.inf, 0)):
+        for pair in ((constant(1, 0), broken), (broken, constant(1, 0))):
+            with pytest.raises(WeightsError, match="not finite"):
+                differences(*pair, spec.input, spec.output, crops=2)
 
 
 def test_the_triton_repository_is_what_triton_reads(installed: InstalledSpec, tmp_path: Path) -> None:

@@ -169,7 +169,10 @@ def test_where_activations_change_verdicts_weights_alone_are_reduced(
 
     monkeypatch.setattr(int8, "measure", picky)
     result = export_detector(small, "int8", tmp_path / "out", data=crops_in(tmp_path / "crops", 40))
-    assert not json.loads((tmp_path / "out" / "gate.json").read_text())["activations"]
+    gate = json.loads((tmp_path / "out" / "gate.json").read_text())
+    assert not gate["activations"]
+    assert "heatmaps correlate by 0.400" in gate["refused"], "why it is no faster"
+    assert gate["refused"] in result.words
     assert "QuantizeLinear" not in kinds(tmp_path / "out" / "network.onnx")
     assert "weights alone" in result.words
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from faceproof.detectors.catalog import InstalledSpec, weights_path
 from faceproof.detectors.detector import Detector
@@ -17,12 +17,8 @@ from faceproof.detectors.golden import known_answers
 from faceproof.detectors.spec import DetectorSpec, Weights
 from faceproof.detectors.spec_text import spec_to_toml
 from faceproof.errors import OptionError, OutputError, WeightsError
-from faceproof.faces.crops import batch as prepare
 from faceproof.runtime import load_network
-from faceproof.training.convert.onnx import HEATMAP_TOLERANCE, LOGIT_TOLERANCE, random_crops
-
-FloatArray = npt.NDArray[np.float32]
-Run = Callable[[FloatArray], dict[str, FloatArray]]
+from faceproof.training.convert.onnx import OUTPUTS, FloatArray, Run, differences
 
 
 @dataclass(frozen=True)
@@ -68,8 +64,6 @@ def export_detector(installed: InstalledSpec, format_: str, out: Path, *, data: 
 
 def write_record(spec: DetectorSpec, file: Path) -> Path:
     """The detector's record beside its exported network, with the checksum of that file."""
-    import hashlib
-
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     weights = Weights(file=file.name, sha256=digest, size=file.stat().st_size)
     path = file.with_name("spec.toml")
@@ -77,29 +71,14 @@ def write_record(spec: DetectorSpec, file: Path) -> Path:
     return path
 
 
-def differences(spec: DetectorSpec, first: Run, second: Run, *, crops: int = 64) -> tuple[float, float]:
-    """Largest differences of logit (as a share of it beyond ±1) and heatmap over random crops."""
-    logit = heat = 0.0
-    step = 4 if spec.input.size < 300 else 1
-    pictures = random_crops(crops)
-    for start in range(0, len(pictures), step):
-        values = prepare(pictures[start : start + step], spec.input)
-        one, two = first(values), second(values)
-        a, b = one[spec.output.logit], two[spec.output.logit].reshape(one[spec.output.logit].shape)
-        logit = max(logit, float((np.abs(a - b) / np.maximum(np.abs(a), 1)).max()))
-        if spec.output.heatmap:
-            heat = max(heat, float(np.abs(one[spec.output.heatmap] - two[spec.output.heatmap]).max()))
-    return logit, heat
-
-
 def _prove_same(spec: DetectorSpec, first: Run, second: Run) -> str:
-    logit, heat = differences(spec, first, second)
-    if logit > LOGIT_TOLERANCE or heat > HEATMAP_TOLERANCE:
+    found = differences(first, second, spec.input, spec.output)
+    if not found.close:
         raise WeightsError(
-            f"the exported network differs by {logit:.2g} in its logit and {heat:.2g} in its heatmap",
+            f"the exported network differs by {found.logit:.2g} in its logit and {found.heatmap:.2g} in its heatmap",
             remedy="Nothing was written. Use another format.",
         )
-    return f"same answers on 64 random crops: logit within {logit:.1e}, heatmap within {heat:.1e}"
+    return f"same answers on {found.crops} random crops: logit within {found.share:.1e}, heatmap within {found.heatmap:.1e}"
 
 
 def _onnx(installed: InstalledSpec, path: Path, out: Path) -> Exported:
@@ -115,7 +94,7 @@ def _openvino(installed: InstalledSpec, path: Path, out: Path) -> Exported:
     ov.save_model(ov.convert_model(str(path)), str(target), compress_to_fp16=False)
     original = load_network(path, runtime="onnx", precision="fp32")
     converted = load_network(target, runtime="openvino", precision="fp32")
-    words = _prove_same(installed.spec, lambda v: dict(original.run(v)), lambda v: dict(converted.run(v)))
+    words = _prove_same(installed.spec, original.run, converted.run)
     return Exported((target, target.with_suffix(".bin"), write_record(installed.spec, target)), words)
 
 
@@ -147,9 +126,9 @@ def _torchscript(installed: InstalledSpec, path: Path, out: Path) -> Exported:
     def run(values: FloatArray) -> dict[str, FloatArray]:
         with torch.no_grad():
             logit, heat = loaded(torch.from_numpy(values))
-        return {"logit": logit.numpy(), "heatmap": heat.numpy()}
+        return dict(zip(OUTPUTS, (logit.numpy(), heat.numpy()), strict=True))
 
-    words = _prove_same(spec, lambda v: dict(original.run(v)), run)
+    words = _prove_same(spec, original.run, run)
     return Exported((target, write_record(spec, target)), words)
 
 
@@ -207,10 +186,11 @@ def _int8(installed: InstalledSpec, path: Path, out: Path, data: Path | None) ->
     numbers = out / "gate.json"
     numbers.write_text(json.dumps(gate.as_dict(), indent=2), encoding="utf-8")
     spec = _own_answers(installed.spec, target)
-    return Exported(
-        (target, write_record(spec, target), numbers),
-        f"{gate.words()}; {gate.megabytes:.1f} MB. Use it here: faceproof detectors add {out} --name {spec.name}-int8",
-    )
+    words = [f"{gate.words()}; {gate.megabytes:.1f} MB"]
+    if gate.refused:
+        words.append(f"refused: {gate.refused}")
+    words.append(f"to use it here: faceproof detectors add {out} --name {spec.name}-int8")
+    return Exported((target, write_record(spec, target), numbers), "\n".join(words))
 
 
 def _own_answers(spec: DetectorSpec, network: Path) -> DetectorSpec:

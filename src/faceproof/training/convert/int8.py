@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ class Gate:
 
     ``heat_correlation`` is the mean over crops of Pearson's correlation over the places of their two maps, where the
     original's are not flat; ``heat_moved`` the mean absolute difference of a place. None without such maps.
-    ``activations``: whether what flows between convolutions is in eight bits too.
+    ``activations``: whether what flows between convolutions is in eight bits too. ``refused``: why it is not.
     """
 
     activations: bool
@@ -78,6 +78,7 @@ class Gate:
     megabytes: float
     heat_correlation: float | None = None
     heat_moved: float | None = None
+    refused: str = ""
 
     @property
     def passed(self) -> bool:
@@ -101,7 +102,7 @@ class Gate:
             f"{self.largest_difference:.3f}{heat}, over {self.crops} crops"
         )
 
-    def as_dict(self) -> dict[str, float | int | bool | None]:
+    def as_dict(self) -> dict[str, float | int | bool | str | None]:
         return {**asdict(self), "passed": self.passed}
 
 
@@ -140,7 +141,7 @@ def quantise(path: Path, spec: DetectorSpec, labelled: LabelledCrops, target: Pa
     spread = np.random.default_rng(0).permutation(len(calibration.crops))[:CALIBRATION_CROPS]
     samples = [calibration.crops[i] for i in spread]
     before = _answers(path, spec, judged.crops)
-    refused = []
+    refused: list[str] = []
     passed = False
     try:
         for activations in (True, False):
@@ -148,7 +149,7 @@ def quantise(path: Path, spec: DetectorSpec, labelled: LabelledCrops, target: Pa
             gate = measure(before, target, spec, judged, activations=activations)
             if gate.passed:
                 passed = True
-                return gate
+                return replace(gate, refused="; ".join(refused))
             refused.append(gate.words())
     finally:
         if not passed:

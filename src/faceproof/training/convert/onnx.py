@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,26 +15,36 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from faceproof.detectors.spec import Input
+from faceproof.detectors.spec import DetectorSpec, Input, Output
 from faceproof.errors import WeightsError
 from faceproof.faces.crops import batch as prepare
 from faceproof.runtime import load_network
-from faceproof.runtime.network import Runtime
 
 OPSET = 20
+OUTPUTS = ("logit", "heatmap")
 LOGIT_TOLERANCE = 1e-4  # of the logit itself where it is beyond ±1: there fp32 holds no more
 HEATMAP_TOLERANCE = 1e-3
 
 FloatArray = npt.NDArray[np.float32]
+# From prepared crops ``[N, 3, S, S]`` to a network's outputs by name.
+Run = Callable[[FloatArray], Mapping[str, FloatArray]]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Largest differences between a network and its converted file over ``crops`` random crops."""
+    """Largest differences between two forms of a network over ``crops`` random crops.
+
+    ``share``: of the logit, as a share of it where it is beyond ±1. ``heatmap`` is 0 for networks without one.
+    """
 
     crops: int
     logit: float
     heatmap: float
+    share: float = 0.0
+
+    @property
+    def close(self) -> bool:
+        return self.share <= LOGIT_TOLERANCE and self.heatmap <= HEATMAP_TOLERANCE
 
 
 def export_onnx(network: nn.Module, size: int, path: Path) -> None:
@@ -47,7 +57,7 @@ def export_onnx(network: nn.Module, size: int, path: Path) -> None:
             dynamo=True,
             opset_version=OPSET,
             input_names=["input"],
-            output_names=["logit", "heatmap"],
+            output_names=list(OUTPUTS),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
         )
@@ -72,32 +82,44 @@ def random_crops(count: int, seed: int = 0) -> list[npt.NDArray[np.uint8]]:
     return crops
 
 
-def compare(network: nn.Module, path: Path, recipe: Input, *, crops: int = 64, runtime: Runtime = "onnx") -> Agreement:
-    """Run the network and its file on the same random crops. Raises :class:`WeightsError` for unlike or broken numbers."""
-    other = load_network(path, runtime=runtime, precision="fp32")
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a seventh faster on CPUs
+def differences(first: Run, second: Run, recipe: Input, output: Output, *, crops: int = 64) -> Agreement:
+    """Ask two forms of a network about the same random crops. Raises :class:`WeightsError` for NaN and infinity."""
     worst_logit = worst_share = worst_heat = 0.0
     step = 4 if recipe.size < 300 else 1
     pictures = random_crops(crops)
     for start in range(0, len(pictures), step):
         values = prepare(pictures[start : start + step], recipe)
-        with torch.inference_mode():
-            logit, heat = (t.numpy() for t in network(torch.from_numpy(values)))
-        outputs = other.run(values)
-        if not (np.isfinite(logit).all() and np.isfinite(outputs["logit"]).all()):
+        one, two = first(values), second(values)
+        names = [output.logit] + ([output.heatmap] if output.heatmap else [])
+        if not all(np.isfinite(answers[name]).all() for answers in (one, two) for name in names):
             raise WeightsError(
                 "the network's answers are not finite numbers", remedy="Its weights are damaged or of another network."
             )
-        difference = np.abs(outputs["logit"].reshape(logit.shape) - logit)
+        logit = one[output.logit]
+        difference = np.abs(two[output.logit].reshape(logit.shape) - logit)
         worst_logit = max(worst_logit, float(difference.max()))
         worst_share = max(worst_share, float((difference / np.maximum(np.abs(logit), 1)).max()))
-        worst_heat = max(worst_heat, float(np.abs(outputs["heatmap"] - heat).max()))
-    if worst_share > LOGIT_TOLERANCE or worst_heat > HEATMAP_TOLERANCE:
+        if output.heatmap:
+            worst_heat = max(worst_heat, float(np.abs(two[output.heatmap] - one[output.heatmap]).max()))
+    return Agreement(crops, worst_logit, worst_heat, worst_share)
+
+
+def compare(network: nn.Module, path: Path, spec: DetectorSpec, *, crops: int = 64) -> Agreement:
+    """Run a network and its ONNX file on the same random crops. Raises :class:`WeightsError` where they differ."""
+    other = load_network(path, runtime="onnx", precision="fp32")
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # a seventh faster on CPUs
+
+    def run(values: FloatArray) -> Mapping[str, FloatArray]:
+        with torch.inference_mode():
+            return dict(zip(OUTPUTS, (t.numpy() for t in network(torch.from_numpy(values))), strict=True))
+
+    found = differences(run, other.run, spec.input, spec.output, crops=crops)
+    if not found.close:
         raise WeightsError(
-            f"the converted network differs by {worst_logit:.2g} in its logit and {worst_heat:.2g} in its heatmap",
+            f"the converted network differs by {found.logit:.2g} in its logit and {found.heatmap:.2g} in its heatmap",
             remedy="Nothing was installed. Report this, with the versions that `faceproof doctor` prints.",
         )
-    return Agreement(crops, worst_logit, worst_heat)
+    return found
 
 
 @contextlib.contextmanager

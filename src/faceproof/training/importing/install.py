@@ -90,7 +90,7 @@ def import_checkpoint(
             progress("converting to ONNX")
             export_onnx(network, spec.input.size, staging / NETWORK)
             progress(f"comparing on {crops} crops")
-            agreement = compare(network, staging / NETWORK, spec.input, crops=crops)
+            agreement = compare(network, staging / NETWORK, spec, crops=crops)
             _save_tensors(network, staging / TENSORS, spec)
             parameters = count_parameters(network)
             del network
@@ -118,13 +118,9 @@ def read_network(path: Path, architecture: str, settings: Settings | None = None
     """The documented network with the file's weights, in evaluation mode. Raises :class:`WeightsError`."""
     layout = LAYOUTS[architecture]
     kind = sniff(path)
-    if (kind in ("keras", "hdf5")) != (layout.entries is LAYOUTS["efficientnet-b4-keras"].entries) and (
-        kind != "safetensors"
-    ):
-        raise WeightsError(
-            f"{path.name} is a {'Keras' if kind in ('keras', 'hdf5') else 'PyTorch'} file, which {architecture} is not",
-            remedy="Check --as.",
-        )
+    written_by = "Keras" if kind in ("keras", "hdf5") else "PyTorch"
+    if kind != "safetensors" and written_by != layout.written_by:
+        raise WeightsError(f"{path.name} is a {written_by} file, which {architecture} is not", remedy="Check --as.")
     network = build(architecture, settings)
     tensors: Mapping[str, Tensor]
     if kind in ("keras", "hdf5"):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Layout:
     prefixes: tuple[str, ...]
     entries: Callable[[nn.Module], dict[str, Entry]]
     defaults: tuple[str, ...] = ()
-    note: str = field(default="", compare=False)
+    written_by: Literal["PyTorch", "Keras"] = "PyTorch"
 
 
 # timm's name of a part of an MBConv block -> (efficientnet_pytorch's, Keras's). The first kind has no expansion.
@@ -210,10 +211,10 @@ _PARALLEL = ("module.",)
 _WRAPPED = ("state_dict", "model_state_dict", "model", "net")
 
 LAYOUTS: dict[str, Layout] = {
-    "efficientnet-b7-dfdc": Layout(("state_dict",), _PARALLEL, selimsef, note="{'epoch','state_dict','bce_best'}"),
+    "efficientnet-b7-dfdc": Layout(("state_dict",), _PARALLEL, selimsef),
     "efficientnet-b4-mobile": Layout(_WRAPPED, _PARALLEL, torchvision_mobile),
     "efficientnet-b4-keras": Layout(
-        (), (), keras, defaults=("num_batches_tracked", "scaling.scale", "scaling.scale_again")
+        (), (), keras, defaults=("num_batches_tracked", "scaling.scale", "scaling.scale_again"), written_by="Keras"
     ),
     "cross-efficient-vit": Layout(("state_dict",), _PARALLEL, coccomini),
     "efficientnet-b4-224": Layout(_WRAPPED, _PARALLEL, timm_two_class),
