@@ -16,6 +16,7 @@ import pytest
 from faceproof.errors import EvidenceError, NoVideoStreamError, OptionError, OutputError
 from faceproof.evidence import encoding, overlay
 from faceproof.evidence.overlay import TRACK_COLOURS, paths_of, write_overlay
+from faceproof.results import Report
 from tests.conftest import pan_and_zoom
 from tests.evidence.made_reports import made_report, toy_detector, wave
 
@@ -268,3 +269,45 @@ def test_on_a_full_disk_nothing_remains(clip_mp4: Path, tmp_path: Path) -> None:
 
 def test_colours_of_people_are_told_apart() -> None:
     assert len(set(overlay.TRACK_COLOURS)) == len(overlay.TRACK_COLOURS)
+
+
+def words_drawn(report: Report, path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The labels of every frame."""
+    frames: list[list[str]] = []
+    real_label, real_frame = overlay.label, overlay._Drawing.frame
+
+    def frame(self: overlay._Drawing, picture: overlay.UprightPicture) -> object:
+        frames.append([])
+        return real_frame(self, picture)
+
+    def label(text: str, *rest: object) -> object:
+        frames[-1].append(text)
+        return real_label(text, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(overlay._Drawing, "frame", frame)
+    monkeypatch.setattr(overlay, "label", label)
+    write_overlay(report, path, out)
+    return frames
+
+
+def test_the_bar_says_the_highest_number_on_a_face(
+    clip_mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One rises while the other falls: between samples the highest of both is less than at either sample.
+    two = {1: (110.0, 60.0, 210.0, 190.0), 2: (10.0, 10.0, 90.0, 110.0)}
+    report = made_report(
+        clip_mp4, DETECTOR, boxes=lambda i: two, scores=lambda i, track: 0.9 if (i // 5 + track) % 2 else 0.1
+    )
+    for words in words_drawn(report, clip_mp4, tmp_path / "out.mp4", monkeypatch)[:80]:
+        numbers = [float(word.split()[-1]) for word in words]
+        assert len(numbers) == 3
+        assert numbers[-1] == max(numbers[:-1]), words
+
+
+def test_between_frames_far_apart_nothing_is_said(
+    clip_mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = made_report(clip_mp4, DETECTOR, every=60, scores=wave)
+    drawn = words_drawn(report, clip_mp4, tmp_path / "out.mp4", monkeypatch)
+    assert drawn[30] == ["Frame Suspicion: not looked at"]
+    assert len(drawn[0]) == len(drawn[60]) == 2

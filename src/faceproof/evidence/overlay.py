@@ -241,6 +241,7 @@ class _Drawing:
         self.panel: Panel = draw_panel(self.curve, *panel_size(self.width, self.picture_height, self.margin))
         self.panel_sprite = Sprite.of(self.panel.image, self.matrix, _PANEL_OPACITY)
         self.paths = paths_of(report)
+        self.judged = [one for one in self.paths if one.track.score is not None]
         self.detector = detector
         self.sampled = {frame.index: frame for frame in report.frame_predictions} if detector is not None else {}
         self.heats: dict[int, _HeldHeat] = {}
@@ -267,8 +268,16 @@ class _Drawing:
         self._draw_panel(image, picture.time)
         # After the panel: a face below it keeps its box and its number.
         self._draw_boxes(image, boxes)
-        self._draw_bar(canvas, self.curve.at(picture.time), bool(boxes))
+        self._draw_bar(canvas, boxes, picture.time)
         return frame
+
+    def _looked_at(self, time: float) -> bool:
+        """Whether the frames sampled around this time speak for it, by the rule that boxes are drawn by."""
+        times = self.curve.times
+        after = bisect_right(times, time + 1e-6)
+        if 0 < after < len(times) and times[after] - times[after - 1] <= BRIDGED:
+            return True
+        return any(abs(times[i] - time) <= HELD for i in (after - 1, after) if 0 <= i < len(times))
 
     def _boxes(self, time: float) -> dict[int, tuple[Box, float]]:
         found = ((one.track.id, one.at(time)) for one in self.paths)
@@ -311,10 +320,14 @@ class _Drawing:
             row = y + self.panel.row(score)
             canvas.fill(column + 1 - half, row - half, column + 1 + half, row + half, LINE)
 
-    def _draw_bar(self, canvas: Canvas, score: float | None, faces: bool) -> None:
+    def _draw_bar(self, canvas: Canvas, boxes: dict[int, tuple[Box, float]], time: float) -> None:
+        """The highest number drawn on a face of this frame, so that bar and boxes never differ."""
+        score = max((boxes[one.track.id][1] for one in self.judged if one.track.id in boxes), default=None)
         colour = _NO_SCORE if score is None else (round(255 * score), round(255 * (1 - score)), 0)
         canvas.fill(0, self.picture_height, canvas.width, canvas.height, colour)
-        nothing = texts.BAR_UNJUDGED if faces else texts.BAR_NO_FACE
+        nothing = (
+            texts.BAR_UNJUDGED if boxes else texts.BAR_NO_FACE if self._looked_at(time) else texts.BAR_NOT_LOOKED_AT
+        )
         text = nothing if score is None else texts.BAR.format(score=score)
         size = min(round(self.bar * 0.6), round(self.width / 13))
         tag = label(text, size, _INK, colour, self.matrix)

@@ -11,6 +11,7 @@ BOX_LABEL = "{person}  {score:.2f}"
 BOX_UNJUDGED = "{person}  not judged"
 BAR = "Frame Suspicion: {score:.2f}"
 BAR_NO_FACE = "Frame Suspicion: no face"
+BAR_NOT_LOOKED_AT = "Frame Suspicion: not looked at"
 BAR_UNJUDGED = "Frame Suspicion: not judged"
 
 # -- page ---------------------------------------------------------------------------------------------------------
