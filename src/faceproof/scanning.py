@@ -275,6 +275,7 @@ class _Scan:
             face.p, face.votes = like.p, like.votes
         self.faces_repeated += len(self._repeats)
         self._repeats.clear()
+        self._find.rest()
         give_back()
         if self._sights is None:
             self._number_people(judged, tracker)

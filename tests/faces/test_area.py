@@ -33,7 +33,7 @@ def mean_of_touched_pixels(image: np.ndarray, width: int, height: int) -> np.nda
 def test_whole_frame_at_any_size(size, out, seed):
     image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     ours = np.empty((3, *out), np.float32)
-    AreaSums(image).shrink(ours)
+    AreaSums(image).shrink(out[1], out[0], [(0, ours)])
     np.testing.assert_allclose(ours, mean_of_touched_pixels(image, out[1], out[0]), rtol=1e-5, atol=1e-4)
 
 
@@ -54,7 +54,7 @@ def test_sums_that_wrap_around_still_give_the_right_means():
     image = np.full((3000, 4000, 3), 255, np.uint8)  # 12 megapixels of white: the sum is past int32
     image[2500:, 3000:] = 7
     out = np.empty((3, 30, 40), np.float32)
-    AreaSums(image).shrink(out)
+    AreaSums(image).shrink(40, 30, [(0, out)])
     assert out[0, -1, -1] == pytest.approx(7)
     assert out[0, 0, 0] == pytest.approx(255)
     assert out.min() == pytest.approx(7)
@@ -64,7 +64,7 @@ def test_sums_that_wrap_around_still_give_the_right_means():
 def test_equals_the_published_resampling(astronaut):
     torch = pytest.importorskip("torch")
     out = np.empty((3, 217, 309), np.float32)
-    AreaSums(astronaut).shrink(out)
+    AreaSums(astronaut).shrink(309, 217, [(0, out)])
     pixels = torch.from_numpy(astronaut.copy()).permute(2, 0, 1)[None].float()
     theirs = torch.nn.functional.interpolate(pixels, size=(217, 309), mode="area")[0].numpy()
     np.testing.assert_allclose(out, theirs, rtol=1e-5, atol=1e-3)

@@ -18,7 +18,7 @@ from faceproof.faces import FaceDetector, detect, mtcnn
 from faceproof.faces.area import AreaSums
 from faceproof.faces.boxes import overlaps
 from faceproof.faces.mtcnn import _propose
-from faceproof.faces.pyramid import plan
+from faceproof.faces.pyramid import paint, plan
 from faceproof.media import read_frames
 from faceproof.runtime.cpu import computes_bf16
 
@@ -176,10 +176,11 @@ def test_a_screen_changes_nothing_but_the_work(crowd, detector):
         return prob / (prob + (1 - prob) * np.exp(rng.uniform(-0.45, 0.45, prob.shape).astype(np.float32)))
 
     pnet, _, _ = detector._load()
-    sums, layout = AreaSums(crowd), plan(crowd.shape[1], crowd.shape[0], 20, 0.709)
-    exact = _propose(sums, layout, pnet, 0.7)
+    layout = plan(crowd.shape[1], crowd.shape[0], 20, 0.709)
+    canvas = paint(AreaSums(crowd), layout)
+    exact = _propose(canvas, layout, pnet, 0.7)
     closer = _Counting(pnet)
-    screened = _propose(sums, layout, closer, 0.7, _Counting(pnet, erring))
+    screened = _propose(canvas, layout, closer, 0.7, _Counting(pnet, erring))
     assert len(exact[0]) > 10
     # The order of windows may differ, and so may float rounding.
     order, other = (np.lexsort((*part[0].T, part[1].round(4))) for part in (exact, screened))
@@ -190,11 +191,12 @@ def test_a_screen_changes_nothing_but_the_work(crowd, detector):
 
 def test_a_frame_full_of_likely_windows_is_looked_at_whole(crowd, detector):
     pnet, _, _ = detector._load()
-    sums, layout = AreaSums(crowd), plan(crowd.shape[1], crowd.shape[0], 20, 0.709)
+    layout = plan(crowd.shape[1], crowd.shape[0], 20, 0.709)
+    canvas = paint(AreaSums(crowd), layout)
     closer = _Counting(pnet)
     everything = _Counting(pnet, np.ones_like)
-    boxes, _, _ = _propose(sums, layout, closer, 0.7, everything)
-    np.testing.assert_array_equal(boxes, _propose(sums, layout, pnet, 0.7)[0])
+    boxes, _, _ = _propose(canvas, layout, closer, 0.7, everything)
+    np.testing.assert_array_equal(boxes, _propose(canvas, layout, pnet, 0.7)[0])
     assert closer.pixels >= layout.width * layout.height
     assert everything.pixels < layout.width * layout.height
 
@@ -204,10 +206,34 @@ def test_thorough_faces_are_the_same_with_and_without_bfloat16(crowd, monkeypatc
     screened, exact = FaceDetector(), FaceDetector()
     monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 0)
     found = screened.detect(crowd)
-    assert screened._screen is not None
+    assert screened._screens is not None
     monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 10**12)
     assert_same(found, exact.detect(crowd))
-    assert exact._screen is None
+    assert exact._screens is None
+
+
+@pytest.mark.skipif(not computes_bf16(), reason="this CPU has no bfloat16 instructions")
+def test_a_screened_rnet_lets_the_same_boxes_through(crowd, monkeypatch):
+    """A threshold that puts more boxes near it than a picture has."""
+    monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 0)
+    options = {"thresholds": (0.5, 0.6, 0.5)}
+    screened, exact = FaceDetector(**options), FaceDetector(**options)
+    shown = _Counting(screened._load()[1])
+    screened._networks = (screened._networks[0], shown, screened._networks[2])
+    found = screened.detect(np.ascontiguousarray(np.tile(crowd, (1, 2, 1))))
+    monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 10**12)
+    everything = _Counting(exact._load()[1])
+    exact._networks = (exact._networks[0], everything, exact._networks[2])
+    assert_same(found, exact.detect(np.ascontiguousarray(np.tile(crowd, (1, 2, 1)))))
+    assert 0 < shown.pixels < everything.pixels
+
+
+def test_memory_kept_from_another_frame_changes_nothing(crowd, astronaut):
+    other = cv2.resize(astronaut, crowd.shape[1::-1])
+    kept, fresh = FaceDetector(), FaceDetector()
+    for frame in (other, crowd, astronaut, crowd[:-3, :-5].copy(), crowd):
+        fresh.rest()
+        assert_same(fresh.detect(frame), kept.detect(frame), places=0)
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 40), (1, 1), (12, 12), (19, 300), (20, 20), (21, 33), (1, 5000)])

@@ -31,7 +31,7 @@ Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 _BATCH = 64
 _SAME_PLACE = 0.5
-# Log-odds by which bfloat16 may understate a window; the most seen over 4 million windows of 24 frames was 0.32.
+# Log-odds by which bfloat16 may understate a window or a box.
 _DOUBT = 0.5
 _WINDOWS = 256
 # One window alone costs the P-Net as much as so many of a whole canvas.
@@ -60,6 +60,25 @@ class Face:
     def side(self) -> float:
         """The longer side of the box in pixels."""
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+
+@dataclass(slots=True, eq=False)
+class _Room:
+    """Working memory of one search, kept for the next frame of the size: at 1080p 70 MB, a third of them the canvas."""
+
+    sums: AreaSums | None = None
+    layout: Layout | None = None
+    canvas: Floats | None = None
+
+    def sum_up(self, image: Image) -> AreaSums:
+        self.sums = AreaSums(image, self.sums)
+        return self.sums
+
+    def paint(self, layout: Layout) -> Floats:
+        assert self.sums is not None
+        self.canvas = paint(self.sums, layout, self.canvas if layout is self.layout else None)
+        self.layout = layout
+        return self.canvas
 
 
 class FaceDetector:
@@ -114,9 +133,10 @@ class FaceDetector:
         self._precision: Precision = precision or ("auto" if mode == "fast" else "fp32")
         self.streams = streams
         self._networks: tuple[Network, Network, Network] | None = None
-        self._screen: Network | None = None
+        self._screens: tuple[Network, Network] | None = None
         self._loading = threading.Lock()
         self._turns = threading.BoundedSemaphore(streams)
+        self._rooms: list[_Room] = []
 
     def detect(self, image: Image) -> list[Face]:
         """Faces in a uint8 RGB frame ``[H, W, 3]`` (or grey ``[H, W]``), the largest first."""
@@ -134,7 +154,10 @@ class FaceDetector:
             searched = _average(image, size) if self.scale == "auto" else _bicubic(image, size)
         with self._turns:
             networks = self._load()
-            boxes, scores, points = self._cascade(searched, networks)
+            with self._loading:
+                room = self._rooms.pop() if self._rooms else _Room()
+            boxes, scores, points = self._cascade(searched, networks, room)
+            self._rooms.append(room)
         return _faces(boxes / np.float32(share), scores, points / np.float32(share), width, height)
 
     def look_again(self, image: Image, faces: Sequence[Face]) -> list[Face | None]:
@@ -166,6 +189,10 @@ class FaceDetector:
                 again.append(now)
         return again
 
+    def rest(self) -> None:
+        """Let go of the working memory that is kept from frame to frame."""
+        self._rooms.clear()
+
     def _share(self, width: int, height: int) -> float:
         if self.scale != "auto":
             return float(self.scale)
@@ -179,19 +206,19 @@ class FaceDetector:
                 self._networks = pnet, rnet, onet
             return self._networks
 
-    def _load_screen(self, pnet: Network, layout: Layout) -> Network | None:
-        """The P-Net in bfloat16, where it spares the exact one most of its work."""
+    def _load_screens(self, pnet: Network, layout: Layout) -> tuple[Network, Network] | tuple[None, None]:
+        """The P- and the R-Net in bfloat16, where they spare the exact ones most of their work."""
         if (
             self._precision != "fp32"
             or pnet.runtime != "openvino"
             or not computes_bf16()
             or layout.width * layout.height < _WORTH_SCREENING
         ):
-            return None
+            return None, None
         with self._loading:
-            if self._screen is None:
-                self._screen = self._network("pnet", "bf16")
-            return self._screen
+            if self._screens is None:
+                self._screens = self._network("pnet", "bf16"), self._network("rnet", "bf16")
+            return self._screens
 
     def _network(self, name: str, precision: Precision) -> Network:
         return load_network(
@@ -203,18 +230,20 @@ class FaceDetector:
             streams=self.streams,
         )
 
-    def _cascade(self, image: Image, networks: tuple[Network, Network, Network]) -> tuple[Floats, Floats, Floats]:
+    def _cascade(
+        self, image: Image, networks: tuple[Network, Network, Network], room: _Room
+    ) -> tuple[Floats, Floats, Floats]:
         pnet, rnet, onet = networks
-        sums = AreaSums(image)
+        sums = room.sum_up(image)
         layout = plan(sums.width, sums.height, self.min_face, self.factor)
-        screen = self._load_screen(pnet, layout)
-        boxes, scores, shifts = _propose(sums, layout, pnet, self.thresholds[0], screen)
+        pnet_screen, rnet_screen = self._load_screens(pnet, layout)
+        boxes, scores, shifts = _propose(room.paint(layout), layout, pnet, self.thresholds[0], pnet_screen)
         kept = suppress(boxes, scores, 0.7)
         boxes, shifts = boxes[kept], shifts[kept]
         sides = boxes[:, 2:] - boxes[:, :2]
         boxes = square(boxes + shifts * np.concatenate([sides, sides], axis=1))
 
-        boxes, scores, shifts, _ = _judge(sums, boxes, rnet, 24, self.thresholds[1])
+        boxes, scores, shifts, _ = _judge(sums, boxes, rnet, 24, self.thresholds[1], rnet_screen)
         kept = suppress(boxes, scores, 0.7)
         return self._finish(sums, square(correct(boxes[kept], shifts[kept])), onet)
 
@@ -266,14 +295,13 @@ def shared_detector(
 
 
 def _propose(
-    sums: AreaSums, layout: Layout, pnet: Network, threshold: float, screen: Network | None = None
+    canvas: Floats, layout: Layout, pnet: Network, threshold: float, screen: Network | None = None
 ) -> tuple[Floats, Floats, Floats]:
     """Windows that the P-Net takes for faces: boxes, probabilities and corrections in shares of the side.
 
     With a ``screen``, a coarser P-Net looks at everything, and the P-Net itself only at the windows that come near the
     threshold there.
     """
-    canvas = paint(sums, layout)
     doubt = _near(canvas, layout, screen, threshold) if screen is not None and 0 < threshold < 1 else None
     if doubt is not None:
         rows, columns = doubt
@@ -302,12 +330,12 @@ def _strips(canvas: Floats, layout: Layout) -> Iterator[tuple[int, Floats]]:
 def _near(canvas: Floats, layout: Layout, screen: Network, threshold: float) -> tuple[Indices, Indices] | None:
     """Rows and columns of the windows that may reach the threshold; None where there are so many that looking at each
     costs more than looking at everything."""
-    odds = threshold / (1 - threshold) * np.exp(-_DOUBT)
+    least = _doubtful_from(threshold)
     near = np.zeros((layout.height // STEP, layout.width // STEP), dtype=bool)
     for top, strip in _strips(canvas, layout):
         prob = screen.run(strip)["prob"][0, 0]
         place = near[top // STEP :][: len(prob), : prob.shape[1]]
-        np.greater_equal(prob, odds / (1 + odds), out=place)
+        np.greater_equal(prob, least, out=place)
         if np.count_nonzero(near) * _APART_COSTS > near.size:
             return None
     rows, columns = np.nonzero(near)
@@ -319,10 +347,9 @@ def _look_closer(canvas: Floats, rows: Indices, columns: Indices, pnet: Network)
     windows = np.lib.stride_tricks.sliding_window_view(canvas, (WINDOW, WINDOW), axis=(1, 2))
     windows = windows[:, ::STEP, ::STEP]
     scores, shifts = np.empty(len(rows), np.float32), np.empty((len(rows), 4), np.float32)
-    for start in range(0, len(rows), _WINDOWS):
-        some = slice(start, start + _WINDOWS)
+    for some in _batches(len(rows), _WINDOWS):
         part = windows[:, rows[some], columns[some]].transpose(1, 0, 2, 3)
-        outputs = pnet.run(_fill(np.ascontiguousarray(part)))
+        outputs = pnet.run(_fill(np.ascontiguousarray(part), len(rows), _WINDOWS))
         scores[some] = outputs["prob"][: len(part), 0, 0, 0]
         shifts[some] = outputs["bbreg"][: len(part), :, 0, 0]
     return scores, shifts
@@ -354,32 +381,51 @@ def _per_level(
 
 
 def _judge(
-    sums: AreaSums, boxes: Floats, network: Network, size: int, threshold: float
+    sums: AreaSums, boxes: Floats, network: Network, size: int, threshold: float, screen: Network | None = None
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """What the network says of each box: the boxes above the threshold, probabilities, corrections and landmarks."""
+    """What the network says of each box: the boxes above the threshold, probabilities, corrections and landmarks.
+
+    With a ``screen``, a coarser network looks at all boxes, and the network itself only at those near the threshold there.
+    """
     edges = np.trunc(boxes).astype(np.int64)
     low = np.maximum(edges[:, :2], 1) - 1
     high = np.minimum(edges[:, 2:], (sums.width, sums.height))
     usable = np.flatnonzero((high > low).all(axis=1))
     boxes, crops = boxes[usable], sums.crops(low[usable], high[usable], size)
-    prob = np.empty(len(boxes), np.float32)
-    shifts = np.empty((len(boxes), 4), np.float32)
-    marks = np.empty((len(boxes), 10), np.float32)
-    for start in range(0, len(boxes), _BATCH):
-        part = crops[start : start + _BATCH]
-        outputs = network.run(_fill(part))
-        end = start + len(part)
-        prob[start:end] = outputs["prob"][: len(part), 0]
-        shifts[start:end] = outputs["bbreg"][: len(part)]
-        if "landmarks" in outputs:
-            marks[start:end] = outputs["landmarks"][: len(part)]
-    passed = prob > threshold
-    return boxes[passed], prob[passed], shifts[passed], marks[passed]
+    if screen is not None and 0 < threshold < 1 and len(boxes) > _BATCH:
+        near = _answers(screen, crops)["prob"][:, 0] >= _doubtful_from(threshold)
+        boxes, crops = boxes[near], crops[near]
+    outputs = _answers(network, crops)
+    passed = outputs["prob"][:, 0] > threshold
+    marks = outputs.get("landmarks", np.empty((len(boxes), 0), np.float32))
+    return boxes[passed], outputs["prob"][passed, 0], outputs["bbreg"][passed], marks[passed]
 
 
-def _fill(batch: Floats) -> Floats:
-    """Round the batch up to a power of two, so that an engine meets few shapes."""
-    count = 1 << (len(batch) - 1).bit_length()
+def _answers(network: Network, crops: Floats) -> dict[str, Floats]:
+    parts = [
+        {name: values[: some.stop - some.start] for name, values in network.run(batch).items()}
+        for some in _batches(len(crops), _BATCH)
+        for batch in (_fill(crops[some], len(crops), _BATCH),)
+    ]
+    if not parts:
+        return {"prob": np.empty((0, 1), np.float32), "bbreg": np.empty((0, 4), np.float32)}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _doubtful_from(threshold: float) -> float:
+    """The least probability from a screen that may be the threshold's."""
+    odds = threshold / (1 - threshold) * np.exp(-_DOUBT)
+    return float(odds / (1 + odds))
+
+
+def _batches(count: int, most: int) -> Iterator[slice]:
+    return (slice(start, min(start + most, count)) for start in range(0, count, most))
+
+
+def _fill(batch: Floats, of: int, most: int) -> Floats:
+    """Round the batch up, so that an engine meets few shapes: to ``most`` where there are as many in all, as changing
+    from one shape to another costs more than zeros do, else to a power of two."""
+    count = most if of > most else 1 << (len(batch) - 1).bit_length()
     if count == len(batch):
         return batch
     return np.concatenate([batch, np.zeros((count - len(batch), *batch.shape[1:]), np.float32)])

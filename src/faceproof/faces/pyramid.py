@@ -3,7 +3,8 @@
 The P-Net sees windows of 12 pixels with a step of 2. A level of the pyramid shows faces of one size at 12 pixels. Levels
 are packed on a canvas, and the canvas is cut into horizontal strips of one shape, which overlap by the 10 pixels that two
 neighbouring rows of windows share: a cell's value never depends on where a strip begins. So there is one
-request shape per frame size, and memory grows with the strip, not with the frame.
+request shape per frame size, and memory grows with the strip, not with the frame. The P-Net's time goes by the pixels it is
+shown, so the canvas is as wide as leaves the fewest: a narrow one is packed tighter and its strips share fewer pixels.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ STEP = 2
 SHARED = WINDOW - STEP
 _STRIP_PIXELS = 150_000
 _WIDEST = 2048
+# Columns that the widest level may be cut into. More of them are narrower than is worth a request.
+_MOST_COLUMNS = 8
+_NARROWEST = 128
 
 Floats = npt.NDArray[np.float32]
 
@@ -62,6 +66,11 @@ class Layout:
     height: int
     strip: int
 
+    @property
+    def shown(self) -> int:
+        """Pixels that the P-Net is shown, those of two strips twice."""
+        return self.width * self.strip * sum(1 for _ in self.strips())
+
     def strips(self) -> Iterator[int]:
         """First pixel row of each strip; the last one is moved up to end with the canvas."""
         top = 0
@@ -81,36 +90,40 @@ def plan(width: int, height: int, min_face: float, factor: float) -> Layout:
         levels.append(Level(scale, int(width * scale + 1), int(height * scale + 1)))
         scale *= factor
         shorter *= factor
-    pieces = [(index, left, span, level.height) for index, level in enumerate(levels) for left, span in _columns(level)]
-    if not pieces:
+    if not levels:
         return Layout((), (), 0, 0, 0)
-    canvas_width = _round_up(max(span for _, _, span, _ in pieces), 16)
+    widest = levels[0].width
+    widths = {_round_up(-(-(widest + SHARED * (n - 1)) // n), 16) for n in range(1, _MOST_COLUMNS + 1)}
+    fit = [span for span in widths if _NARROWEST <= span <= _WIDEST] or [min(_round_up(widest, 16), _WIDEST)]
+    layouts = [_lay_out(tuple(levels), span) for span in sorted(fit, reverse=True)]
+    return min(layouts, key=lambda layout: layout.shown)
+
+
+def _lay_out(levels: tuple[Level, ...], canvas_width: int) -> Layout:
+    pieces = [
+        (index, left, span, level.height)
+        for index, level in enumerate(levels)
+        for left, span in _columns(level, canvas_width)
+    ]
     tiles, used = _pack(pieces, canvas_width)
     highest = max(_round_up(_STRIP_PIXELS // canvas_width, 32), 4 * WINDOW)
     if used <= highest:
         canvas_height = _round_up(used, 32)
-        return Layout(tuple(levels), tuple(tiles), canvas_width, canvas_height, min(highest, canvas_height))
+        return Layout(levels, tuple(tiles), canvas_width, canvas_height, min(highest, canvas_height))
     # The strips share the height evenly: one that moved up to end with the canvas would see most rows twice.
     count = -(-(used - SHARED) // (highest - SHARED))
     strip = _round_up(-(-(used - SHARED) // count) + SHARED, STEP)
-    return Layout(tuple(levels), tuple(tiles), canvas_width, used, strip)
+    return Layout(levels, tuple(tiles), canvas_width, used, strip)
 
 
-def paint(sums: AreaSums, layout: Layout) -> Floats:
-    """The canvas: float32 ``[3, height, width]``, pixels from 0 to 255."""
-    canvas = np.zeros((3, layout.height, layout.width), dtype=np.float32)
+def paint(sums: AreaSums, layout: Layout, before: Floats | None = None) -> Floats:
+    """The canvas: float32 ``[3, height, width]``, pixels from 0 to 255, zeros between the tiles. ``before`` is one that
+    was painted in the same layout and may be painted over."""
+    canvas = np.zeros((3, layout.height, layout.width), dtype=np.float32) if before is None else before
     for index, level in enumerate(layout.levels):
         tiles = [tile for tile in layout.tiles if tile.level == index]
-        if len(tiles) == 1:
-            tile = tiles[0]
-            sums.shrink(canvas[:, tile.y : tile.y + tile.height, tile.x : tile.x + tile.width])
-        else:
-            whole = np.empty((3, level.height, level.width), dtype=np.float32)
-            sums.shrink(whole)
-            for tile in tiles:
-                canvas[:, tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = whole[
-                    :, :, tile.left : tile.left + tile.width
-                ]
+        spots = [canvas[:, tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] for tile in tiles]
+        sums.shrink(level.width, level.height, list(zip((tile.left for tile in tiles), spots, strict=True)))
         for tile in tiles:
             _repeat_odd_edges(canvas[:, tile.y :, tile.x :], tile)
     return canvas
@@ -125,11 +138,11 @@ def _repeat_odd_edges(spot: Floats, tile: Tile) -> None:
         spot[:, : _even(height), width] = spot[:, : _even(height), width - 1]
 
 
-def _columns(level: Level) -> Iterator[tuple[int, int]]:
+def _columns(level: Level, widest: int) -> Iterator[tuple[int, int]]:
     left = 0
-    while level.width - left > _WIDEST:
-        yield left, _WIDEST
-        left += _WIDEST - SHARED
+    while level.width - left > widest:
+        yield left, widest
+        left += widest - SHARED
     yield left, level.width - left
 
 
