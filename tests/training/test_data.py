@@ -7,6 +7,7 @@ import torch
 from tests.training.conftest import draw_face
 
 from faceproof.errors import DatasetError
+from faceproof.faces import Face
 from faceproof.training import checkpoints, load_recipe, train
 from faceproof.training.data import CropSource, Watch, build_transform
 from faceproof.training.media_crops import CropTable, Item, check_leakage, extract, read_items, split_groups
@@ -112,6 +113,16 @@ def test_unreadable_files_are_listed_and_a_folder_without_faces_is_refused(folde
     cv2.imwrite(str(wide), np.zeros((40, 400, 3), np.uint8))
     with pytest.raises(DatasetError, match="No face was found in 1 files"):
         extract([Item(wide, 0, "w")], 64, 1.0)
+
+
+def test_a_crop_may_lie_below_the_face(tmp_path, monkeypatch):
+    rows = np.repeat(np.arange(200, dtype=np.uint8)[:, None, None], 200, 1).repeat(3, 2)  # brightness = row
+    cv2.imwrite(str(tmp_path / "rows.png"), rows)
+    face = Face((60.0, 40.0, 140.0, 120.0), 0.99, np.zeros((5, 2), np.float32))
+    monkeypatch.setattr("faceproof.faces.FaceDetector.detect", lambda *_: [face])
+    item = Item(tmp_path / "rows.png", 0, "g")
+    centre, below = (extract([item], 40, 0.5, down=down).pictures[0].mean() for down in (0.0, 0.25))
+    assert (centre, below) == (pytest.approx(79.5, abs=1), pytest.approx(99.5, abs=1))
 
 
 def test_crops_are_kept_between_runs(folder, tmp_path, monkeypatch):

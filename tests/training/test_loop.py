@@ -306,7 +306,7 @@ def test_a_student_comes_to_say_what_its_teachers_say(shards, tmp_path):
     said = []
     for name, more in (("alone", {}), ("taught", {"distil__teachers": teachers, "distil__weight": 1.0})):
         recipe = tiny(**changes, **more)
-        student, _ = load_committee([train(recipe, shards, tmp_path / name, quiet=True).best])
+        student = load_committee([train(recipe, shards, tmp_path / name, quiet=True).best]).network
         source = open_source(recipe, shards)
         said.append(loop.score_pictures(student, source.held_out()[0], source, torch.device("cpu"), "32-true").mean())
     assert abs(said[0]) < 1

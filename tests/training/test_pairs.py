@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,6 +65,30 @@ def test_a_group_has_the_promised_shape(shards):
     assert group["mask"].shape == (8, 12, 12)
     assert group["mask"][::2].max() == 0
     assert group["mask"][1::2].max() > 0.1
+
+
+def test_a_close_up_looks_below_the_middle_and_always_shows_its_forgery(shards, monkeypatch):
+    seen = []
+    frame = pairs.frame_face
+
+    def watched(image, points, box_side, centre, *rest):
+        seen.append((points[masks.PARTS["lips"]].mean(0) - centre) / box_side)
+        return frame(image, points, box_side, centre, *rest)
+
+    monkeypatch.setattr(pairs, "frame_face", watched)
+    close = replace(OPTIONS, crop=(0.6, 0.7), down=0.24)
+    groups = [pairs.make_group(FaceStore(shards, "all"), 1, number, close) for number in range(12)]
+    assert np.abs(seen).max() < 0.06  # the drawn mouth is the crop's centre
+    assert min(group["mask"][1::2].max((1, 2)).min() for group in groups) > 0.02
+
+
+def test_a_softened_face_keeps_its_outlines_and_loses_its_pores():
+    rng = np.random.default_rng(0)
+    image, points = draw_face(1, 128), masks.from_five(FIVE * 128)
+    drawn = selfblend.draw_anew(image, points, rng, selfblend.BlendOptions(blur=1.0))
+    fine = [float(np.abs(picture.astype(int)[:, 1:] - picture[:, :-1]).mean()) for picture in (image, drawn)]
+    assert fine[1] < 0.8 * fine[0]
+    assert np.corrcoef(cv2.blur(image, (9, 9)).ravel(), cv2.blur(drawn, (9, 9)).ravel())[0, 1] > 0.99
 
 
 def test_pairs_stay_alike_through_camera_and_encoder():

@@ -102,7 +102,7 @@ def package_verb(
     from faceproof.training.committee import load_committee
     from faceproof.training.data import open_watch
 
-    watching = open_watch(watch, load_committee(checkpoint)[1][0]) if watch else None
+    watching = open_watch(watch, load_committee(checkpoint).recipe) if watch else None
     made = package(checkpoint, data, out, name=name, landmarks=landmarks, watch=watching)
     typer.echo(f"{made.onnx}  sha256 {made.sha256}\n{made.card}")
 
@@ -137,7 +137,7 @@ def score(
     from faceproof.training.committee import load_committee
     from faceproof.training.packaging import measure
 
-    network, (recipe, *_) = load_committee(checkpoint, averaged=not plain)
+    network, recipe, _ = load_committee(checkpoint, averaged=not plain)
     for crop in crops or [recipe.input.crop]:
         changed = recipe.input.model_copy(update={"crop": crop, "size": size or recipe.input.size})
         for row in measure(network, recipe.model_copy(update={"input": changed}), watch):

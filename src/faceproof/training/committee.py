@@ -7,10 +7,13 @@ Lakshminarayanan et al., NeurIPS 2017), at the price of running each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -19,72 +22,147 @@ from faceproof.errors import TrainingError
 from faceproof.training import checkpoints
 from faceproof.training.export import load_network
 from faceproof.training.networks import Prediction
-from faceproof.training.recipe import Recipe
+from faceproof.training.recipe import InputTable, Recipe
 
 _STRIDE = 8  # pixels per cell of a heatmap
+_UNSEEN = -8.0  # logit of a cell that no member sees
+
+
+@dataclass(frozen=True)
+class View:
+    """The square of the committee's picture that a member sees: `side` pixels from (left, top), shown at `size` pixels."""
+
+    left: int
+    top: int
+    side: int
+    size: int
 
 
 class Committee(nn.Module):
-    """Networks for different views of one face: each sees the middle of the picture, as large as it was trained on.
+    """Networks for different views of one face: each sees its square of the picture at the scale it was trained on.
 
-    Input float32 `[N, 3, S, S]`, S the largest of `sizes`. The logit is the mean of the members'; so is each cell of
-    the heatmap (logits, `[N, S/8, S/8]`) over those members that see it.
+    Input float32 `[N, 3, S, S]`, S = `size`. The logit is the mean of the members'; so is each cell of the heatmap
+    (logits, `[N, S/8, S/8]`) over those members that see it; nobody's cells are as unlikely as can be.
     """
 
     seen: torch.Tensor
 
-    def __init__(self, members: Sequence[nn.Module], sizes: Sequence[int]) -> None:
+    def __init__(self, members: Sequence[nn.Module], views: Sequence[View], size: int) -> None:
         super().__init__()
-        whole = max(sizes)
-        if any((whole - size) % (2 * _STRIDE) for size in sizes):
-            raise TrainingError(
-                f"Inputs of {' and '.join(map(str, sizes))} pixels have no common middle on a heatmap's grid",
-                remedy=f"Sides must differ by multiples of {2 * _STRIDE}.",
-            )
+        for view in views:
+            if any(number % _STRIDE for number in (view.left, view.top, view.side, size)):
+                raise TrainingError(
+                    f"A view of {view.side} pixels at ({view.left}, {view.top}) lies off the heatmap's grid of {_STRIDE}",
+                    remedy=f"Input sides must differ by multiples of {2 * _STRIDE} at the scale of the finest member.",
+                )
         self.members = nn.ModuleList(members)
-        self.margins = [(whole - size) // 2 for size in sizes]
-        cells = whole // _STRIDE
+        self.shrinks = nn.ModuleList(
+            nn.Identity() if view.side == view.size else AreaShrink(view.side, view.size) for view in views
+        )
+        self.views = list(views)
+        cells = size // _STRIDE
         seen = torch.zeros(cells, cells)
-        for margin in self.margins:
-            edge = margin // _STRIDE
-            seen[edge : cells - edge, edge : cells - edge] += 1
+        for view in views:
+            top, left, side = view.top // _STRIDE, view.left // _STRIDE, view.side // _STRIDE
+            seen[top : top + side, left : left + side] += 1
         self.register_buffer("seen", seen, persistent=False)
 
     def forward(self, x: torch.Tensor) -> Prediction:
         logits, maps = [], []
-        for member, margin in zip(self.members, self.margins, strict=True):
-            view = x[:, :, margin : x.shape[2] - margin, margin : x.shape[3] - margin]
-            prediction = member(view)
+        whole = x.shape[-1]
+        for member, shrink, view in zip(self.members, self.shrinks, self.views, strict=True):
+            part = x[:, :, view.top : view.top + view.side, view.left : view.left + view.side]
+            prediction = member(shrink(part))
             logits.append(prediction.logit)
             if prediction.heatmap is not None:
-                maps.append(F.pad(prediction.heatmap, [margin // _STRIDE] * 4))
-        heatmap = torch.stack(maps).sum(0) / self.seen if len(maps) == len(self.margins) else None
+                maps.append(_lay(prediction.heatmap, view, whole))
+        heatmap = None
+        if len(maps) == len(self.views):
+            heatmap = torch.where(self.seen > 0, torch.stack(maps).sum(0) / self.seen.clamp(min=1), _UNSEEN)
         return Prediction(torch.stack(logits).mean(0), heatmap)
 
 
-def load_committee(paths: Sequence[Path], *, averaged: bool = True) -> tuple[nn.Module, list[Recipe]]:
-    """The network of one checkpoint, or the committee of several; their recipes, the one with the largest input first.
+def _lay(heatmap: torch.Tensor, view: View, whole: int) -> torch.Tensor:
+    """A member's heatmap in its place on the committee's grid, zero elsewhere."""
+    cells = view.side // _STRIDE
+    if heatmap.shape[-1] != cells:
+        heatmap = F.interpolate(heatmap[:, None], size=(cells, cells), mode="bilinear", align_corners=False)[:, 0]
+    left, top, side = view.left // _STRIDE, view.top // _STRIDE, whole // _STRIDE
+    return F.pad(heatmap, [left, side - left - cells, top, side - top - cells])
 
-    Raises TrainingError when the members do not see faces alike: other normalisation, or another scale.
+
+class AreaShrink(nn.Module):
+    """Area averaging from `side` to `size` pixels, as the crops of the training data were shrunk: RGB `[N, 3, side, side]`.
+
+    With side : size = p : q in lowest terms, every p × p block becomes q × q pixels, each a fixed weighted mean: one
+    strided convolution, which every runtime knows.
     """
+
+    def __init__(self, side: int, size: int) -> None:
+        super().__init__()
+        if size > side:
+            raise ValueError(f"{side} pixels cannot be shrunk to {size}")
+        step = math.gcd(side, size)
+        p, q = side // step, size // step
+        edges = np.arange(q + 1) * p / q
+        reach = np.minimum(edges[1:, None], np.arange(1, p + 1)) - np.maximum(edges[:-1, None], np.arange(p))
+        share = np.clip(reach, 0, None) * q / p  # [q, p], rows add up to 1
+        block = np.einsum("ay,bx->abyx", share, share).reshape(q * q, 1, p, p)
+        self.register_buffer("weight", torch.from_numpy(np.tile(block, (3, 1, 1, 1))).float(), persistent=False)
+        self.p, self.q = p, q
+
+    weight: torch.Tensor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        blocks = F.conv2d(x, self.weight, stride=self.p, groups=3)
+        return blocks if self.q == 1 else F.pixel_shuffle(blocks, self.q)
+
+
+def plan_views(tables: Sequence[InputTable]) -> tuple[InputTable, list[View]]:
+    """The picture that holds what every member sees, at the scale of the finest, and where in it each looks.
+
+    Raises TrainingError when the members normalise their input differently.
+    """
+    for table in tables[1:]:
+        if (table.mean, table.std) != (tables[0].mean, tables[0].std):
+            raise TrainingError("The members of a committee normalise their input differently")
+    density = max(table.size / table.crop for table in tables)  # pixels per face box
+    sides = [  # those trained at the finest scale see its very pixels
+        table.size if abs(table.size / table.crop / density - 1) < 0.01 else round(table.crop * density)
+        for table in tables
+    ]
+    downs = [round(table.down * density / _STRIDE) * _STRIDE for table in tables]
+    reach = max(abs(down) + side / 2 for down, side in zip(downs, sides, strict=True))
+    size = 2 * math.ceil(reach / _STRIDE) * _STRIDE
+    views = [
+        View((size - side) // 2, (size - side) // 2 + down, side, table.size)
+        for side, down, table in zip(sides, downs, tables, strict=True)
+    ]
+    return tables[0].model_copy(update={"size": size, "crop": size / density, "down": 0.0}), views
+
+
+class Loaded(NamedTuple):
+    """A network ready to judge. recipe: of the member that sees most of the face, with the input table and crops of
+    the whole; members: every recipe as it was trained, the widest view first."""
+
+    network: nn.Module
+    recipe: Recipe
+    members: list[Recipe]
+
+
+def load_committee(paths: Sequence[Path], *, averaged: bool = True) -> Loaded:
+    """The network of one checkpoint, or the committee of several. Raises TrainingError where they cannot sit together."""
     loaded = sorted(
-        (load_network(path, averaged=averaged)[:2] for path in paths), key=lambda found: -found[1].input.size
+        (load_network(path, averaged=averaged)[:2] for path in paths), key=lambda found: -found[1].input.crop
     )
     networks, recipes = [network for network, _ in loaded], [recipe for _, recipe in loaded]
-    if len(loaded) == 1:
-        return networks[0], recipes
-    first = recipes[0].input
-    for recipe in recipes[1:]:
-        table = recipe.input
-        if (table.mean, table.std) != (first.mean, first.std):
-            raise TrainingError(f"{recipes[0].name} and {recipe.name} normalise their input differently")
-        ours, theirs = first.size / first.crop, table.size / table.crop
-        if abs(ours / theirs - 1) > 0.01:
-            raise TrainingError(
-                f"{recipes[0].name} sees a face at {ours:.0f} pixels, {recipe.name} at {theirs:.0f}",
-                remedy="Members of a committee must share size / crop.",
-            )
-    return Committee(networks, [recipe.input.size for recipe in recipes]).eval(), recipes
+    first = recipes[0]
+    if len(loaded) == 1 and not first.input.down:
+        return Loaded(networks[0], first, recipes)
+    whole, views = plan_views([recipe.input for recipe in recipes])
+    low, high = (side * whole.crop / first.input.crop for side in first.pairs.crop)
+    recipe = first.model_copy(update={"input": whole, "pairs": first.pairs.model_copy(update={"crop": (low, high)})})
+    return Loaded(Committee(networks, views, whole.size).eval(), recipe, recipes)
 
 
 def load_teacher(recipe: Recipe, device: torch.device) -> nn.Module | None:
@@ -95,7 +173,7 @@ def load_teacher(recipe: Recipe, device: torch.device) -> nn.Module | None:
     table = recipe.distil
     if not table.teachers:
         return None
-    teacher, (theirs, *_) = load_committee([Path(path) for path in table.teachers])
+    teacher, theirs, _ = load_committee([Path(path) for path in table.teachers])
     if (theirs.input.size, theirs.input.mean, theirs.input.std) != (
         recipe.input.size,
         recipe.input.mean,

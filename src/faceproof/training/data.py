@@ -151,7 +151,7 @@ class CropSource(Normaliser):
         if table is None:
             data = Path(data)
             cache = (data if data.is_dir() else data.parent) / ".faceproof"
-            table = extract(read_items(data), recipe.input.size, recipe.input.crop, cache)
+            table = extract(read_items(data), recipe.input.size, recipe.input.crop, cache, down=recipe.input.down)
         train, held = split_groups(_with_faces(table), 0.15, recipe.run.seed)
         check_leakage([i for i in table.items if i.group in train], [i for i in table.items if i.group in held])
         self.table, self.held = table.part(train), table.part(held)
@@ -317,5 +317,11 @@ def open_watch(data: str | Path, recipe: Recipe) -> Watch:
     from platformdirs import user_cache_path
 
     return Watch(
-        extract(read_items(data), recipe.input.size, recipe.input.crop, user_cache_path("faceproof") / "watch")
+        extract(
+            read_items(data),
+            recipe.input.size,
+            recipe.input.crop,
+            user_cache_path("faceproof") / "watch",
+            down=recipe.input.down,
+        )
     )

@@ -49,7 +49,7 @@ class FootageOptions:
 def held_out_footage(store: FaceStore, recipe: Recipe, options: FootageOptions) -> Iterator[tuple[Clip, Clip]]:
     """A genuine clip and its forged twin of every picture in `store`, `options.rounds` times over."""
     # the recipe's forgeries and encoders; framing and size are a clip's own
-    how = replace(pairs.pair_options(recipe), crop=(_FRAMED, _FRAMED), jitter=0.0)
+    how = replace(pairs.pair_options(recipe), crop=(_FRAMED, _FRAMED), down=0.0, jitter=0.0)
     for turn in range(options.rounds):
         for index in range(len(store)):
             yield make_clips(store, index, turn, how, options)

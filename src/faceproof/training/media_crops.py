@@ -170,18 +170,25 @@ def _quick_digest(path: Path) -> str:
 
 
 def extract(
-    items: Sequence[Item], size: int, crop: float, cache: Path | None = None, per_video: int = 12, min_face: int = 40
+    items: Sequence[Item],
+    size: int,
+    crop: float,
+    cache: Path | None = None,
+    per_video: int = 12,
+    min_face: int = 40,
+    down: float = 0.0,
 ) -> CropTable:
     """Cut the largest face of every picture and of `per_video` evenly spaced frames of every video.
 
     A picture without a findable face is used whole when it is roughly square (it is a face crop
     already), else listed in `faceless`. Files that cannot be decoded are listed in `unreadable`.
+    down: how far below the box's centre to cut, in face boxes; a picture without a face is not used then.
     `cache` keeps the crops between runs. Raises DatasetError when no face is left.
     """
     key = hashlib.sha256(
         json.dumps(
             [[str(i.path), i.label, i.group, i.path.stat().st_mtime if i.path.exists() else 0] for i in items]
-            + [size, crop, per_video, min_face]
+            + [size, crop, per_video, min_face, *([down] if down else [])]
         ).encode()
     ).hexdigest()[:16]
     stored = cache / f"crops-{key}.npz" if cache else None
@@ -214,8 +221,10 @@ def extract(
             for frame in read_frames(info, str(per_video) if video else "all"):
                 faces = finder.detect(frame.image)
                 if faces:
-                    cutting = crops.cut(frame.image, max(faces, key=lambda f: f.side).box, margin)
-                elif not video and 0.8 < frame.image.shape[0] / frame.image.shape[1] < 1.25:
+                    face = max(faces, key=lambda f: f.side)
+                    x0, y0, x1, y1 = face.box
+                    cutting = crops.cut(frame.image, (x0, y0 + down * face.side, x1, y1 + down * face.side), margin)
+                elif not down and not video and 0.8 < frame.image.shape[0] / frame.image.shape[1] < 1.25:
                     cutting = frame.image
                 else:
                     continue

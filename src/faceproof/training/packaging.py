@@ -71,8 +71,7 @@ def package(
     name: the files', by default the recipe's.
     """  # fmt: skip
     paths = [Path(checkpoint)] if isinstance(checkpoint, str | Path) else [Path(path) for path in checkpoint]
-    network, recipes = load_committee(paths)
-    recipe = recipes[0]
+    network, recipe, members = load_committee(paths)
     name = name or recipe.name
     out = Path(out)
     onnx = out / f"{name}.onnx"
@@ -104,8 +103,8 @@ def package(
         seen += stored["progress"]["step"] * stored["recipe"]["run"]["batch"]
     facts = card.CardFacts(
         name=name,
-        recipe=" + ".join(one.name for one in recipes),
-        network=" and ".join(describe(one) for one in recipes),
+        recipe=" + ".join(one.name for one in members),
+        network=" and ".join(describe(one) for one in members),
         size=recipe.input.size,
         sha256=digest,
         parameters=sum(p.numel() for p in network.parameters()),

@@ -28,13 +28,15 @@ class PairOptions:
 
     size: side of the network's input in pixels. heatmap: side of the mask target.
     crop: smallest and largest side of the crop, in face boxes (the longer side of the detector's box).
-    jitter: how far the crop wanders from the centre, in crop sides. rotate: degrees.
+    down: how far below the box's centre the crop lies, in face boxes.
+    jitter: how far the crop wanders from there, in crop sides. rotate: degrees.
     group: pairs that share one tile size and encoder setting.
     """
 
     size: int = 192
     heatmap: int = 24
     crop: tuple[float, float] = (0.72, 1.3)
+    down: float = 0.0
     jitter: float = 0.05
     rotate: float = 8.0
     group: int = 4
@@ -46,12 +48,15 @@ def pair_options(recipe: Recipe) -> PairOptions:
     """The recipe's table of pairs as options."""
     table = recipe.pairs
     return PairOptions(
-        size=recipe.input.size, heatmap=recipe.input.size // 8, crop=table.crop, group=table.group,
-        blend=selfblend.BlendOptions(table.swap, table.reenact, table.autoencoders),
+        size=recipe.input.size, heatmap=recipe.input.size // 8, crop=table.crop, down=recipe.input.down,
+        group=table.group,
+        blend=selfblend.BlendOptions(table.swap, table.reenact, table.blur, table.autoencoders),
         degrade=degrade.DegradeOptions(codec=table.codec, crf=table.crf, tile=table.tile),
     )  # fmt: skip
 
 
+#: Share of the picture that a forgery covers at least, and how often another one is made instead.
+_VISIBLE, _TRIES = 0.01, 4
 _MIRROR = {"left_eye": "right_eye", "right_eye": "left_eye", "left_brow": "right_brow", "right_brow": "left_brow"}
 
 
@@ -105,6 +110,21 @@ def frame_face(
     return framed, (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
+def _visible_pair(
+    framed: np.ndarray,
+    points: np.ndarray,
+    rng: np.random.Generator,
+    other: tuple[np.ndarray, np.ndarray] | None,
+    options: selfblend.BlendOptions,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A pair whose forgery lies inside the picture: in a close-up of the mouth, forged eyes would be a wrong label."""
+    for _ in range(_TRIES):
+        real, fake, mask = selfblend.make_pair(framed, points, rng, other, options)
+        if mask.mean() >= _VISIBLE:
+            break
+    return real, fake, mask
+
+
 def make_group(store: FaceStore, seed: int, number: int, options: PairOptions) -> dict[str, np.ndarray]:
     """Group `number` of the endless stream `seed`.
 
@@ -116,7 +136,8 @@ def make_group(store: FaceStore, seed: int, number: int, options: PairOptions) -
     tiles, blended = [], []
     for _ in range(options.group):
         face = store.draw(rng)
-        framed, points = frame_face(face.image, face.points, face.box_side, face.centre, side, rng, options)
+        centre = (face.centre[0], face.centre[1] + options.down * face.box_side)
+        framed, points = frame_face(face.image, face.points, face.box_side, centre, side, rng, options)
         other = None
         if rng.random() < options.blend.swap * 1.5:
             stranger = store.draw(rng)
@@ -124,7 +145,7 @@ def make_group(store: FaceStore, seed: int, number: int, options: PairOptions) -
                 other = (stranger.image, stranger.points)
         if rng.random() < 0.4:  # the clip a forger starts from was compressed once already
             framed = selfblend.jpeg(framed, int(rng.uniform(50, 95)))
-        real, fake, mask = selfblend.make_pair(framed, points, rng, other, options.blend)
+        real, fake, mask = _visible_pair(framed, points, rng, other, options.blend)
         tiles += degrade.sensor([real, fake], rng, options.degrade)
         blended.append(mask)
     filmed, offsets = degrade.film(np.stack(tiles), rng, options.degrade)

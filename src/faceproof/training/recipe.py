@@ -45,11 +45,13 @@ class InputTable(_Table):
     """size: side in pixels; RGB is normalised as (x / 255 - mean) / std.
 
     crop: side of the square crop in face boxes (longer side) when faces are cut from media: for
-    supervised training and for watching; pairs draw theirs from `pairs.crop`.
+    supervised training and for watching; pairs draw theirs from `pairs.crop`. down: how far the crop's
+    centre lies below the box's, in face boxes: .267 is the mouth of an upright face.
     """
 
     size: Annotated[int, Field(ge=32, le=1024)] = 192
     crop: Annotated[float, Field(gt=0, le=3)] = 1.0
+    down: Annotated[float, Field(ge=-1, le=1)] = 0.0
     mean: Triple = (0.5, 0.5, 0.5)
     std: Triple = (0.5, 0.5, 0.5)
 
@@ -61,6 +63,7 @@ class PairsTable(_Table):
     group: Annotated[int, Field(ge=1)] = 4
     swap: Share = 0.25
     reenact: Share = 0.35
+    blur: Share = 0.0
     codec: Share = 0.85
     crf: tuple[float, float] = (18.0, 40.0)
     tile: tuple[int, int] = (96, 320)

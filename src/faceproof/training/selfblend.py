@@ -25,10 +25,14 @@ from faceproof.training import masks, warps
 
 @dataclass(frozen=True)
 class BlendOptions:
-    """How often each kind of forgery is made; what is left of 1 are self-blends."""
+    """How often each kind of forgery is made; what is left of 1 are self-blends.
+
+    blur: share of the faces drawn anew that merely lose their finest detail, as a renderer close to its video does.
+    """
 
     swap: float = 0.25
     reenact: float = 0.35
+    blur: float = 0.0
     #: File of `faceproof train autoencoders`; with one, a third of the painted faces went through a real decoder.
     autoencoders: str = ""
 
@@ -130,15 +134,17 @@ def self_blend(
     return target, blend(target, source, mask), mask
 
 
-def draw_anew(image: np.ndarray, points: np.ndarray, rng: np.random.Generator, autoencoders: str = "") -> np.ndarray:
+def draw_anew(image: np.ndarray, points: np.ndarray, rng: np.random.Generator, options: BlendOptions) -> np.ndarray:
     """Have a forger's program draw the face: a smoothing decoder, a graphics engine or a trained one; RGB uint8."""
+    if options.blur and rng.random() < options.blur:
+        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.45, 1.6))
     kind = rng.random()
     if kind < 0.3:
         return warps.rasterise(image, points, rng)
-    if kind < 0.65 and autoencoders:
+    if kind < 0.65 and options.autoencoders:
         from faceproof.training.autoencoder import paint  # torch: only where a trained painter is wanted
 
-        return paint(image, autoencoders, rng)
+        return paint(image, options.autoencoders, rng)
     return warps.rerender(image, rng)
 
 
@@ -148,7 +154,7 @@ def swap(
     other: np.ndarray,
     other_points: np.ndarray,
     rng: np.random.Generator,
-    autoencoders: str = "",
+    options: BlendOptions = BlendOptions(),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Another face in place of this one; returns (real, fake, mask)."""
     side = image.shape[0]
@@ -165,7 +171,7 @@ def swap(
     # compressed clip): show both, or "smooth inside" becomes the only sign of a forgery
     kind = rng.random()
     if kind < 0.3:
-        source = draw_anew(source, points, rng, autoencoders)
+        source = draw_anew(source, points, rng, options)
     elif kind < 0.5:
         source = sharpen(source, rng)
     elif kind < 0.75:
@@ -175,13 +181,13 @@ def swap(
 
 
 def reenact(
-    image: np.ndarray, points: np.ndarray, rng: np.random.Generator, autoencoders: str = ""
+    image: np.ndarray, points: np.ndarray, rng: np.random.Generator, options: BlendOptions = BlendOptions()
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same face with another expression and skin drawn anew; returns (real, fake, mask)."""
     source = warps.change_expression(image, points, rng)
     treatment = rng.random()
     if treatment < 0.75:
-        source = draw_anew(source, points, rng, autoencoders)
+        source = draw_anew(source, points, rng, options)
     elif treatment < 0.82:  # rendered sharper than the clip around it
         source = sharpen(source, rng)
     elif treatment < 0.9:
@@ -208,7 +214,7 @@ def make_pair(
     """  # fmt: skip
     kind = rng.random()
     if kind < options.swap and other is not None:
-        return swap(image, points, other[0], other[1], rng, options.autoencoders)
+        return swap(image, points, other[0], other[1], rng, options)
     if options.swap <= kind < options.swap + options.reenact:
-        return reenact(image, points, rng, options.autoencoders)
+        return reenact(image, points, rng, options)
     return self_blend(image, points, rng)
