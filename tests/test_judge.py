@@ -1,5 +1,6 @@
 """From faces to verdicts: who counts, what worst means, and that nothing is invented."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -93,6 +94,26 @@ def test_people_too_small_are_named_and_do_not_decide() -> None:
     assert result.tracks[1].score is None
     assert result.note is not None
     assert "1 of 2 people not judged" in result.note
+
+
+def test_a_pattern_found_as_a_face_is_listed_and_does_not_decide() -> None:
+    pattern = [replace(face(2, 0.99), detection_score=0.93) for _ in range(3)]
+    # One doubtful sighting of a person does not make them a pattern.
+    person = [replace(face(1, 0.1), detection_score=certainty) for certainty in (0.8, 1.0, 1.0)]
+    judged = frames(*([one, other] for one, other in zip(person, pattern, strict=True)))
+    assert report(judged, spec()).verdict is Verdict.FAKE
+    result = report(judged, spec(min_detection=0.95))
+    assert result.verdict is Verdict.REAL
+    assert [(track.verdict, track.reason) for track in result.tracks] == [
+        (Verdict.REAL, None),
+        (Verdict.NOT_ASSESSED, Reason.PERHAPS_NO_FACE),
+    ]
+    assert "1 of 2 people not judged: this may not be a face." in (result.note or "")
+
+
+def test_what_is_judged_in_place_of_a_face_needs_no_certainty_of_one() -> None:
+    judged = frames([replace(face(0, 0.9, fallback=True), detection_score=0.0)])
+    assert report(judged, spec(min_detection=0.95)).verdict is Verdict.FAKE
 
 
 def test_when_nobody_qualifies_the_most_prominent_persons_reason_is_given() -> None:

@@ -108,7 +108,10 @@ def judge_tracks(
         sharpness = float(np.median([face.sharpness for _, face in faces]))
         suspicious = _suspicious_spans(faces, times, spec.verdict.frame_threshold)
         runs = [(count, part.end - part.start) for count, part in suspicious]
-        reason = unqualified(len(faces), side, sharpness, spec.verdict, frames=len(frames))
+        # What is judged in place of a face was never detected.
+        found = [face.detection_score for _, face in faces if not face.fallback]
+        certainty = float(np.median(found)) if found else 1.0
+        reason = unqualified(len(faces), side, sharpness, spec.verdict, frames=len(frames), median_detection=certainty)
         if reason is None:
             rows = table.where(table.track == number)
             score = calibrate(aggregate(rows, spec.aggregate.track), spec.calibration)

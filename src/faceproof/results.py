@@ -31,6 +31,7 @@ class Reason(StrEnum):
     """Why a verdict is INCONCLUSIVE or NOT_ASSESSED."""
 
     NO_FACE = "no_face"
+    PERHAPS_NO_FACE = "perhaps_no_face"
     FACES_TOO_SMALL = "faces_too_small"
     FACES_TOO_BLURRED = "faces_too_blurred"
     TOO_FEW_FACES = "too_few_faces"

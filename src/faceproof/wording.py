@@ -25,6 +25,7 @@ SECOND_LINES = {
 
 REASONS = {
     Reason.NO_FACE: "no face was found",
+    Reason.PERHAPS_NO_FACE: "this may not be a face",
     Reason.FACES_TOO_SMALL: "the faces are too small to judge",
     Reason.FACES_TOO_BLURRED: "the faces are too blurred to judge",
     Reason.TOO_FEW_FACES: "the face is seen in too few frames to judge",
@@ -42,6 +43,7 @@ WIDER_BECAUSE: dict[QualityAxis, str] = {
 
 REMEDIES = {
     Reason.NO_FACE: "If there is a face in it, a larger or upright copy may help.",
+    Reason.PERHAPS_NO_FACE: "If it is one, a larger or upright copy may help.",
     Reason.FACES_TOO_SMALL: "A copy of higher resolution would help.",
     Reason.FACES_TOO_BLURRED: "A sharper or less compressed copy would help.",
     Reason.TOO_FEW_FACES: "More frames would help: --frames all.",

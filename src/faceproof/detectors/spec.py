@@ -220,7 +220,8 @@ class Fitted(_Table):
 class VerdictRule(_Table):
     """From score to verdict. Scores inside ``band`` (lo < score < hi) are INCONCLUSIVE; otherwise FAKE above
     ``threshold``. ``quality`` widens the band for worse material. ``frame_threshold`` labels frames. A track qualifies
-    with ``min_faces`` faces whose median side and sharpness reach ``min_side`` and ``min_sharpness``. ``no_face`` keeps a
+    with ``min_faces`` faces whose median side and sharpness reach ``min_side`` and ``min_sharpness``, and whose median
+    ``detection_score`` reaches ``min_detection``: a pattern is found as a face with less certainty. ``no_face`` keeps a
     published system's own answer, by name. ``fitted`` says where the numbers come from.
 
     ``suspicious_run``: so many faces of a person in a row above ``frame_threshold``, half a second long or more, make REAL
@@ -232,6 +233,7 @@ class VerdictRule(_Table):
     min_faces: Annotated[int, Field(ge=1)] = 1
     min_side: Annotated[float, Field(ge=0)] = 0
     min_sharpness: Annotated[float, Field(ge=0)] = 0
+    min_detection: Unit = 0
     suspicious_run: Annotated[int, Field(ge=0)] = 0
     no_face: Literal["not_assessed", "real_0.99", "real_0.0", "half"] = "not_assessed"
     quality: QualityBands | None = None
@@ -332,7 +334,9 @@ class _Judging(Protocol):
 def hashed_text(spec: _Judging) -> str:
     """The record as the text that is hashed. What came later counts only where it is used, so that what was
     recorded of older records stays true."""
-    unused = {name for name in ("quality", "fitted", "suspicious_run") if not getattr(spec.verdict, name)}
+    unused = {
+        name for name in ("quality", "fitted", "suspicious_run", "min_detection") if not getattr(spec.verdict, name)
+    }
     return spec.model_dump_json(exclude={"verdict": unused})
 
 

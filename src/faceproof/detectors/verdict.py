@@ -62,12 +62,20 @@ def doubted(opinion: Opinion, runs: Sequence[tuple[int, float]], rule: VerdictRu
 
 
 def unqualified(
-    faces: int, median_side: float, median_sharpness: float, rule: VerdictRule, *, frames: int
+    faces: int,
+    median_side: float,
+    median_sharpness: float,
+    rule: VerdictRule,
+    *,
+    frames: int,
+    median_detection: float = 1.0,
 ) -> Reason | None:
-    """Why a person cannot be judged, or None when they can. Sides in pixels, sharpness as in ``FaceScore``.
+    """Why a person cannot be judged, or None when they can. Sides in pixels, sharpness and detection as in ``FaceScore``.
 
     Of ``frames`` looked at, a person needs to be in no more than there are: a picture asks for one face.
     """
+    if median_detection < rule.min_detection:
+        return Reason.PERHAPS_NO_FACE
     if median_side < rule.min_side:
         return Reason.FACES_TOO_SMALL
     if median_sharpness < rule.min_sharpness:
