@@ -88,11 +88,14 @@ def test_two_detectors_of_one_name_are_refused(install) -> None:
         catalog.list_detectors()
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(install) -> None:
+def test_an_unknown_name_is_answered_with_what_was_meant_and_what_can_be_used(install) -> None:
     install()
     with pytest.raises(UnknownDetectorError) as caught:
-        catalog.find_spec("nobody")
-    assert "mine" in caught.value.remedy
+        catalog.find_spec("mina")
+    assert caught.value.remedy.startswith("Did you mean mine? With weights here: faceproof-small")
+    with pytest.raises(UnknownDetectorError) as caught:
+        catalog.find_spec("nobody at all")
+    assert "Did you mean" not in caught.value.remedy
 
 
 def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
