@@ -21,6 +21,7 @@ from faceproof.detectors.catalog import InstalledSpec
 from faceproof.detectors.detector import load_detector
 from faceproof.detectors.installing import add_detector
 from faceproof.detectors.spec import Weights
+from faceproof.diagnosis import examine_detector
 from faceproof.errors import DatasetError, OptionError, WeightsError
 from faceproof.faces.crops import batch
 from faceproof.runtime import load_network
@@ -28,6 +29,7 @@ from faceproof.runtime.openvino import in_eight_bits
 from faceproof.training.convert import int8, storage
 from faceproof.training.convert.formats import export_detector
 from faceproof.training.convert.onnx import export_onnx, random_crops
+from faceproof.training.importing.install import import_checkpoint
 from faceproof.training.systems import build
 
 SIZE = 32
@@ -120,6 +122,11 @@ def test_what_was_exported_is_installed_and_scans(
     spec, _ = add_detector(tmp_path / "out", name="mobile-int8")
     assert spec.version.endswith("+int8")
     assert len(spec.golden) == 2, "its own known answers, not the original's"
+    imported = import_checkpoint(
+        tmp_path / "out" / "network.onnx", as_detector=small.spec.name, settings={"image_size": SIZE}
+    )
+    for name in ("mobile-int8", imported.spec.name):
+        assert [found.state for found in examine_detector(catalog.find_spec(name))].count("wrong") == 0
     crops = list(int8.read_crops(data).crops)
     here = load_detector("mobile-int8", runtime="onnx", precision="fp32").score(crops)
     np.testing.assert_allclose(load_detector("mobile-int8", precision="fp32").score(crops), here, atol=0.02)

@@ -194,22 +194,11 @@ def _int8(installed: InstalledSpec, path: Path, out: Path, data: Path | None) ->
 
 
 def _own_answers(spec: DetectorSpec, network: Path) -> DetectorSpec:
-    """The record of an eight-bit network: known answers of its own, and a version that reports tell apart.
-
-    The engines round eight bits differently; a row's tolerance is at least twice that.
-    """
+    """The record of an eight-bit network: known answers of its own, and a version that reports tell apart."""
+    in_openvino, in_onnx = (
+        Detector(spec, load_network(network, runtime=runtime, precision="fp32")) for runtime in ("openvino", "onnx")
+    )
     assets = [row.asset for row in spec.golden if row.asset.startswith("pattern:")]
-    rows, others = (
-        known_answers(
-            Detector(spec, load_network(network, runtime=runtime, precision="fp32")),
-            network.parent,
-            *([assets] if assets else []),
-        )
-        for runtime in ("openvino", "onnx")
-    )
-    golden = tuple(
-        row.model_copy(update={"tolerance": max(row.tolerance, 2 * abs(row.logit - other.logit))})
-        for row, other in zip(rows, others, strict=True)
-    )
+    golden = known_answers(in_openvino, network.parent, assets, other=in_onnx)
     version = f"{spec.version.partition('+int8')[0]}+int8"
     return spec.model_copy(update={"version": version, "golden": golden})

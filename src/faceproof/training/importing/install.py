@@ -21,6 +21,7 @@ from faceproof.detectors.spec import Checkpoint, DetectorSpec, Weights
 from faceproof.detectors.spec_text import spec_to_toml
 from faceproof.errors import NetworkError, OptionError, WeightsError
 from faceproof.runtime import load_network
+from faceproof.runtime.openvino import in_eight_bits
 from faceproof.training.convert.onnx import Agreement, compare, export_onnx, random_crops
 from faceproof.training.importing.files import read_safetensors, read_torch, sniff
 from faceproof.training.importing.keras_files import KerasModel, read_h5, read_keras
@@ -210,11 +211,14 @@ def _finished(spec: DetectorSpec, folder: Path, source: Path) -> DetectorSpec:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     detector = Detector(spec, load_network(path, runtime="onnx", precision="fp32"))
+    other = None
+    if in_eight_bits(path) == "activations":
+        other = Detector(spec, load_network(path, runtime="openvino", precision="fp32"))
     return spec.model_copy(
         update={
             "version": f"{spec.version.partition('+')[0]}+{origin[:8]}",
             "weights": Weights(file=NETWORK, sha256=digest, size=path.stat().st_size),
             "checkpoint": Checkpoint(file=source.name, sha256=origin),
-            "golden": known_answers(detector, folder),
+            "golden": known_answers(detector, folder, other=other),
         }
     )
