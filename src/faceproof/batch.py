@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from faceproof.detectors.detector import Detector, load_detector
+from faceproof.detectors.detector import Detector
 from faceproof.errors import FaceproofError, OptionError
 from faceproof.events import EventSink
 from faceproof.judge import shown_path
+from faceproof.loading import FaceMode, load_for_scanning
 from faceproof.media import Limits
 from faceproof.results import FailedInput, Report
 from faceproof.runtime.cpu import usable_cores
 from faceproof.runtime.network import Precision, Runtime
-from faceproof.scanning import FaceMode, scan
+from faceproof.scanning import scan
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,13 @@ class ScanOptions:
     runtime: Runtime = "auto"
 
     def load(self) -> Detector:
-        return load_detector(
-            self.detector, device=self.device, precision=self.precision, runtime=self.runtime, threads=self.threads
+        return load_for_scanning(
+            self.detector,
+            faces=self.faces,
+            device=self.device,
+            precision=self.precision,
+            runtime=self.runtime,
+            threads=self.threads,
         )
 
 

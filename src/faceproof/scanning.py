@@ -15,13 +15,12 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from faceproof import wording
-from faceproof.detectors.detector import Crop, Detector, load_detector
+from faceproof.detectors.detector import Crop, Detector
 from faceproof.detectors.ensemble import Ensemble, MemberCrops
 from faceproof.detectors.spec import DetectorSpec, Margin
 from faceproof.errors import FaceproofError
@@ -33,13 +32,13 @@ from faceproof.faces import (
     Tracker,
     cut,
     find_and_follow,
-    shared_detector,
     sharpness,
     sight,
 )
 from faceproof.faces.stillness import Stillness
 from faceproof.judge import JudgedFace, JudgedFrame, compression, make_report, media_facts
 from faceproof.jury import judge_jointly
+from faceproof.loading import FaceMode, face_search, load_for_scanning, searches_at_once
 from faceproof.looks import OpenQuestions, first_looks, last_look_plan, open_questions
 from faceproof.media import (
     DecodeStats,
@@ -54,20 +53,16 @@ from faceproof.media import (
 )
 from faceproof.pipeline import ordered
 from faceproof.results import Report
-from faceproof.runtime.cpu import usable_cores
 from faceproof.runtime.memory import give_back
 from faceproof.runtime.network import Precision
 from faceproof.scan_events import ScanEvents
 from faceproof.stopwatch import Stopwatch
 
 PROGRESS_EVERY = 5
-# Each worker holds a frame and the cascade's working memory, about 100 MB at 1080p.
-_MOST_SEARCHED_AT_ONCE = 4
 # Frames this close in seconds show the same people a little further on. A run of them is held at once.
 _NEIGHBOURS_WITHIN = 0.11
 _MOST_BYTES_IN_A_RUN = 64_000_000
 
-FaceMode = Literal["fast", "thorough"]
 _NO_MARGIN = Margin()
 
 
@@ -116,7 +111,7 @@ def scan(
         if frames != "auto":
             parse_sampling(frames)
         if not isinstance(detector, Detector):
-            detector = load_detector(detector, device=device, precision=precision, threads=threads)
+            detector = load_for_scanning(detector, faces=faces, device=device, precision=precision, threads=threads)
         name = detector.spec.name
         with Stopwatch() as watch:
             with watch("probe"):
@@ -184,16 +179,9 @@ class _Scan:
     _repeats: list[tuple[JudgedFace, JudgedFace]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        rule = self.spec.faces
-        cores = self.threads or usable_cores()
-        alone = self.info.kind == "image" or cores == 1
-        # Two cores search one frame together as fast as two apart, in 100 MB less.
-        searchers = 1 if alone else max(1, min(cores // 2, _MOST_SEARCHED_AT_ONCE))
-        self._searchers = 0 if alone else searchers
-        self._scorers = 0 if alone else self.detector.streams
-        self._find = shared_detector(
-            rule.thresholds, rule.min_face, rule.factor, rule.scale, self.mode, self.threads, searchers
-        )
+        self._searchers = searches_at_once(self.info.kind, self.threads)
+        self._scorers = self.detector.streams if self._searchers else 0
+        self._find = face_search(self.spec.faces, self.mode, self.threads, self._searchers)
 
     @property
     def spec(self) -> DetectorSpec:

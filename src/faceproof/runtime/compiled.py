@@ -61,8 +61,9 @@ def read(place: Path | None) -> tuple[tuple[str, ...], bytes] | None:
     if place is None:
         return None
     try:
-        head, _, content = place.read_bytes().partition(b"\n")
-        facts = json.loads(head)
+        with place.open("rb") as file:
+            facts = json.loads(file.readline())
+            content = file.read()
         names, digest = tuple(str(name) for name in facts["outputs"]), facts["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

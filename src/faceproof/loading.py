@@ -1,0 +1,62 @@
+"""A scan's detector and its face search, read in side by side: a cold process waits for both.
+
+Reading compiled networks in is the engine's own work, so a second core takes the smaller part of it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from faceproof.detectors import catalog
+from faceproof.detectors.detector import Detector, load_detector
+from faceproof.detectors.spec import Faces
+from faceproof.errors import FaceproofError
+from faceproof.faces import FaceDetector, shared_detector
+from faceproof.runtime.cpu import usable_cores
+from faceproof.runtime.network import Precision, Runtime
+
+# Each search holds a frame and the cascade's working memory, about 100 MB at 1080p.
+_MOST_SEARCHED_AT_ONCE = 4
+
+FaceMode = Literal["fast", "thorough"]
+
+
+def searches_at_once(kind: Literal["image", "video"], threads: int | None) -> int:
+    """How many frames of a file are searched side by side; 0 means in the scan's own thread."""
+    cores = threads or usable_cores()
+    if kind == "image" or cores == 1:
+        return 0
+    # Two cores search one frame together as fast as two apart, in 100 MB less.
+    return max(1, min(cores // 2, _MOST_SEARCHED_AT_ONCE))
+
+
+def face_search(rule: Faces, mode: FaceMode, threads: int | None, at_once: int) -> FaceDetector:
+    """This process's face search for files of such a kind."""
+    return shared_detector(rule.thresholds, rule.min_face, rule.factor, rule.scale, mode, threads, max(1, at_once))
+
+
+def load_for_scanning(
+    name: str | None = None,
+    *,
+    faces: FaceMode = "thorough",
+    device: str = "auto",
+    precision: Precision = "auto",
+    runtime: Runtime = "auto",
+    threads: int | None = None,
+) -> Detector:
+    """As :func:`faceproof.detectors.detector.load_detector`, with the networks of its face search read in meanwhile."""
+    with ThreadPoolExecutor(1, thread_name_prefix="faceproof-load") as beside:
+        if (threads or usable_cores()) > 1:
+            beside.submit(_load_face_search, name or catalog.DEFAULT_DETECTOR, faces, threads)
+        return load_detector(name, device=device, precision=precision, runtime=runtime, threads=threads)
+
+
+def _load_face_search(name: str, mode: FaceMode, threads: int | None) -> None:
+    """What goes wrong here goes wrong again, and is told, where the search is used."""
+    try:
+        rule = catalog.find_spec(name).spec.faces
+    except FaceproofError:
+        return
+    if rule.keep != "none":
+        face_search(rule, mode, threads, searches_at_once("image", threads)).load()
