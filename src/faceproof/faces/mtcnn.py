@@ -65,7 +65,7 @@ class Face:
 
 @dataclass(slots=True, eq=False)
 class _Room:
-    """Working memory of one search, kept for the next frame of the size: at 1080p 70 MB, a third of them the canvas."""
+    """Working memory of one search, kept for the next frame of the size: about 80 MB at 1080p, a quarter for the canvas."""
 
     sums: AreaSums | None = None
     layout: Layout | None = None
