@@ -85,6 +85,35 @@ def run(
         typer.echo(f"{made.onnx}  sha256 {made.sha256}")
 
 
+@rooms.command()
+def head(
+    start: Annotated[Path, typer.Argument(help="The checkpoint whose backbone and mask head are taken, frozen.")],
+    data: Annotated[Path, _DATA],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The checkpoint to write.")],
+    recipe: Annotated[str, typer.Option(help="A recipe with network.statistics.", show_default=True)] = (
+        "faceproof-small-mouth"
+    ),
+    landmarks: Annotated[Path | None, _LANDMARKS] = None,
+    changes: Annotated[list[str] | None, _SET] = None,
+    count: Annotated[int, typer.Option("--pairs", min=64, help="Pairs to fit on.", show_default=True)] = 2400,
+    penalty: Annotated[
+        float, typer.Option(min=1e-6, help="How strongly the head is held near the mean difference.", show_default=True)
+    ] = 1.0,
+) -> None:
+    """Fit a class head alone, on a frozen backbone, by what tells the forged picture of a pair from its original."""
+    _needs_extra()
+    from faceproof.training import load_recipe
+    from faceproof.training.ranking import fit_head
+    from faceproof.training.recipe import parse_changes
+
+    chosen = load_recipe(recipe, parse_changes(changes or []))
+    made = fit_head(chosen, start, data, out, landmarks=landmarks, count=count, penalty=penalty)
+    typer.echo(
+        f"{made.path}: fitted on {made.pairs} pairs; of people held out, {made.held_out_pairs:.1%} of the pairs are in "
+        f"order, AUROC {made.held_out_auroc:.3f}"
+    )
+
+
 @rooms.command("package")
 def package_verb(
     checkpoint: Annotated[

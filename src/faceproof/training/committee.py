@@ -138,7 +138,7 @@ def plan_views(tables: Sequence[InputTable]) -> tuple[InputTable, list[View]]:
         View((size - side) // 2, (size - side) // 2 + down, side, table.size)
         for side, down, table in zip(sides, downs, tables, strict=True)
     ]
-    return tables[0].model_copy(update={"size": size, "crop": size / density, "down": 0.0}), views
+    return tables[0].model_copy(update={"size": size, "crop": round(size / density, 3), "down": 0.0}), views
 
 
 class Loaded(NamedTuple):

@@ -48,7 +48,7 @@ def open_source(recipe: Recipe, data: str | Path, landmarks: str | Path | None =
     return PairSource(recipe, data, landmarks) if recipe.mode == "pairs" else CropSource(recipe, data)
 
 
-def _load(dataset: Any, order: list[Any], workers: int, **options: Any) -> DataLoader[Any]:
+def open_loader(dataset: Any, order: list[Any], workers: int, **options: Any) -> DataLoader[Any]:
     """A loader over batches of keys, its workers forked with one thread each."""
     # OpenCV's pool must be gone before the fork: a child that so much as sets its size waits for threads it never had.
     cv2.setNumThreads(1)
@@ -119,7 +119,9 @@ class PairSource(Normaliser):
             for s in range(skip, recipe.run.steps_per_epoch)
         ]
         stream = pairs.PairStream(self.store, recipe.run.seed, self.options)
-        return _load(stream, order, recipe.run.workers, collate_fn=pairs.collate, pin_memory=torch.cuda.is_available())
+        return open_loader(
+            stream, order, recipe.run.workers, collate_fn=pairs.collate, pin_memory=torch.cuda.is_available()
+        )
 
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         if self._held is None:  # always the same pairs, from people never trained on
@@ -198,7 +200,7 @@ class CropSource(Normaliser):
         keys = [[(epoch, int(i)) for i in chunk] for chunk in chunks]
         weights = self.class_weights() if recipe.run.balance == "weights" else None
         crops = _Crops(self.table, recipe.augment, recipe.run.seed, weights)
-        return _load(crops, keys, recipe.run.workers)
+        return open_loader(crops, keys, recipe.run.workers)
 
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         return self.held.pictures, self.held.labels

@@ -19,7 +19,7 @@ from torch import nn
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints
-from faceproof.training.convert.storage import store_half
+from faceproof.training.convert.storage import share_equal, store_half
 from faceproof.training.networks import build_network
 from faceproof.training.recipe import Recipe
 
@@ -75,6 +75,7 @@ def export_onnx(network: nn.Module, size: int, path: str | Path, *, half: bool =
         )  # fmt: skip
     model = onnx.load(str(draft))
     draft.unlink()
+    share_equal(model)  # members of a committee may share a backbone
     if half:
         store_half(model)
     onnx.checker.check_model(model)

@@ -35,6 +35,8 @@ class FaceNetwork(nn.Module):
     and predicts the blending mask (Face X-ray, Li et al., CVPR 2020: a network told *where* learns *what*).
     The class head sees the backbone's pooled features and the pooled mask features. With `high_pass` the
     backbone also sees what a 3×3 mean leaves over: noise and edges, where forgeries differ, without the face.
+    With `statistics` the class head sees means and spreads of the features at 1/8 and 1/16 in place of the mask's:
+    what texture is made of, for a linear head to rank by (`ranking`).
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class FaceNetwork(nn.Module):
         dropout: float = 0.2,
         *,
         high_pass: bool = False,
+        statistics: bool = False,
     ) -> None:
         super().__init__()
-        self.high_pass = high_pass
+        self.high_pass, self.statistics = high_pass, statistics
         try:
             self.backbone = timm.create_model(backbone, pretrained=False, num_classes=0, in_chans=6 if high_pass else 3)
         except RuntimeError as error:
@@ -72,19 +75,35 @@ class FaceNetwork(nn.Module):
         )  # fmt: skip
         self.mask = nn.Conv2d(width, 1, 1)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.backbone.head_hidden_size + width, 1)
+        beside = 2 * (last[8][1] + last[16][1]) if statistics else width
+        self.classifier = nn.Linear(self.backbone.head_hidden_size + beside, 1)
         nn.init.constant_(self.mask.bias, -2.0)  # type: ignore[arg-type]  # most places are real: start there
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: torch.Tensor) -> Prediction:
+        pooled, fused = self._look(x)
+        return Prediction(self.classifier(self.dropout(pooled)).squeeze(1), self.mask(fused).squeeze(1))
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """What the class head sees of a batch: float32 `[N, features]`."""
+        return self._look(x)[0]
+
+    def _look(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the class head sees, `[N, features]`, and what the mask head does, `[N, width, S/8, S/8]`."""
         if self.high_pass:
             x = torch.cat([x, high_pass(x)], 1)
         final, features = self.backbone.forward_intermediates(x, indices=self.indices)
         fine, middle, coarse = (lateral(f) for lateral, f in zip(self.lateral, features, strict=True))
         middle = middle + F.interpolate(coarse, size=middle.shape[-2:], mode="nearest")
         fused = self.fuse(fine + F.interpolate(middle, size=fine.shape[-2:], mode="nearest"))
-        pooled = torch.cat([self.backbone.forward_head(final, pre_logits=True), fused.mean((2, 3))], 1)
-        return Prediction(self.classifier(self.dropout(pooled)).squeeze(1), self.mask(fused).squeeze(1))
+        beside = [_statistics(part) for part in features[:2]] if self.statistics else [fused.mean((2, 3))]
+        return torch.cat([self.backbone.forward_head(final, pre_logits=True), *beside], 1), fused
+
+
+def _statistics(x: torch.Tensor) -> torch.Tensor:
+    """Mean and spread of every channel: `[N, C, h, w]` → `[N, 2C]`."""
+    mean = x.mean((2, 3), keepdim=True)
+    return torch.cat([mean, (x - mean).square().mean((2, 3), keepdim=True).sqrt()], 1).flatten(1)
 
 
 def high_pass(x: torch.Tensor) -> torch.Tensor:
@@ -170,7 +189,9 @@ def build_network(recipe: Recipe) -> nn.Module:
     """
     table = recipe.network
     if table.architecture == "faceproof":
-        network: nn.Module = FaceNetwork(table.backbone, table.width, table.dropout, high_pass=table.high_pass)
+        network: nn.Module = FaceNetwork(
+            table.backbone, table.width, table.dropout, high_pass=table.high_pass, statistics=table.statistics
+        )
         if table.init == "imagenet":
             load_imagenet(network, _lite_checkpoint(table.backbone))  # type: ignore[arg-type]
             return network

@@ -104,7 +104,7 @@ def package(
     facts = card.CardFacts(
         name=name,
         recipe=" + ".join(one.name for one in members),
-        network=" and ".join(describe(one) for one in members),
+        network="; ".join(describe(one) for one in members),
         size=recipe.input.size,
         sha256=digest,
         parameters=sum(p.numel() for p in network.parameters()),
@@ -143,7 +143,8 @@ def describe(recipe: Recipe) -> str:
     """A network in half a line, for the card."""
     table = recipe.network
     sees = "RGB and its high pass" if table.high_pass else "RGB"
-    return f"{table.architecture} on {table.backbone} ({recipe.input.size} px, {sees})"
+    place = f", a close-up {recipe.input.down:+.2f} face boxes below the middle" if recipe.input.down else ""
+    return f"{table.architecture} on {table.backbone} ({recipe.input.size} px, {sees}{place})"
 
 
 def _spec(name: str, recipe: Recipe, made: Package, measured: Sequence[card.Measured]) -> DetectorSpec:

