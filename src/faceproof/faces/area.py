@@ -32,6 +32,10 @@ class AreaSums:
     to get as much anew costs more than summing up.
     """
 
+    _four: npt.NDArray[np.uint8]
+    _sums: npt.NDArray[np.int32]
+    _low_bits: npt.NDArray[np.uint16] | None
+
     def __init__(self, image: npt.NDArray[np.uint8], before: AreaSums | None = None) -> None:
         self.height, self.width = image.shape[:2]
         if before is not None and (before.height, before.width) == (self.height, self.width):
@@ -39,7 +43,7 @@ class AreaSums:
         else:
             self._four = np.empty((self.height, self.width, 4), np.uint8)
             self._sums = np.empty((self.height + 1, self.width + 1, 4), np.int32)
-            self._low_bits: npt.NDArray[np.uint16] | None = None
+            self._low_bits = None
         cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, dst=self._four)
         cv2.integral(self._four, self._sums, sdepth=cv2.CV_32S)
         self._low_bits_are_old = True
