@@ -8,9 +8,20 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from faceproof.media import DecodeStats, Frame, probe, read_frames, videos
-from faceproof.media.skipping import Skipping, is_disposable, is_idr, nal_length
+from faceproof.media.skipping import (
+    ResetSearch,
+    Skipping,
+    hevc_picture,
+    is_av1_key,
+    is_disposable,
+    is_idr,
+    is_vp9_key,
+    nal_length,
+)
 
 MakeVideo = Callable[..., Path]
 # GOPs of ten frames; IDRs that frames before them in the order of showing may not pass; and half the frames open GOPs.
@@ -137,3 +148,152 @@ class _Packet(bytes):
 @pytest.mark.parametrize("length", [0, 2, 4])
 def test_a_packet_without_a_whole_unit_is_needed(data: bytes, length: int) -> None:
     assert not is_disposable(_Packet(data), length)
+    assert hevc_picture(_Packet(data), length) is None
+    assert not is_vp9_key(_Packet(data))
+    assert not is_av1_key(_Packet(data))
+
+
+# -- codecs beside H.264 ----------------------------------------------------------------------------------------
+
+X265 = "log-level=none:pools=none:frame-threads=1:scenecut=0"
+OTHERS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "hevc-closed.mp4": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=12:bframes=3:open-gop=0"}),
+    "hevc-open.mp4": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=12:min-keyint=12:bframes=4:open-gop=1"}),
+    "hevc-open.ts": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=15:min-keyint=15:bframes=3:open-gop=1"}),
+    "hevc-leading.mkv": (
+        "libx265",
+        "yuv420p",
+        {"x265-params": f"{X265}:keyint=12:min-keyint=12:bframes=3:b-adapt=0:open-gop=0:radl=2"},
+    ),
+    "hevc-no-b.mkv": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=20:bframes=0"}),
+    "hevc-long.mp4": ("libx265", "yuv420p", {"x265-params": f"{X265}:keyint=250:bframes=4:b-adapt=0"}),
+    "hevc-layers.mp4": (
+        "libx265",
+        "yuv420p10le",
+        {"x265-params": f"{X265}:keyint=24:bframes=7:b-adapt=0:temporal-layers=3"},
+    ),
+    "vp9.webm": ("libvpx-vp9", "yuv420p", {"g": "12", "crf": "30", "deadline": "realtime", "cpu-used": "8"}),
+    "vp9-hidden.mp4": (
+        "libvpx-vp9",
+        "yuv420p",
+        {"g": "20", "crf": "30", "b": "0", "cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "12"},
+    ),
+    "av1.mp4": ("libsvtav1", "yuv420p", {"g": "16", "preset": "12", "svtav1-params": "lp=1"}),
+    "av1-open.mkv": ("libsvtav1", "yuv420p", {"preset": "12", "svtav1-params": "lp=1:keyint=16:irefresh-type=1"}),
+}
+# The most that are decoded for frames 2 and 87 of 90.
+MOST = {
+    "hevc-closed.mp4": 16,
+    "hevc-open.mp4": 20,
+    "hevc-open.ts": 20,
+    "hevc-leading.mkv": 20,
+    "hevc-no-b.mkv": 12,
+    "hevc-long.mp4": 40,
+    "hevc-layers.mp4": 30,
+    "vp9.webm": 10,
+    "vp9-hidden.mp4": 12,
+    "av1.mp4": 30,
+    "av1-open.mkv": 90,
+}
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def other(
+    request: pytest.FixtureRequest,
+    make_video: MakeVideo,
+    clip_frames: list[np.ndarray],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, list[Frame]]:
+    codec, pixels, options = OTHERS[request.param]
+    if codec not in av.codecs_available:
+        pytest.skip(f"no {codec}")
+    path = tmp_path_factory.mktemp("others") / request.param
+    make_video(path, [frame[::2, ::2] for frame in clip_frames], codec=codec, pix_fmt=pixels, options=options)
+    whole = list(read_frames(path))
+    assert [frame.index for frame in whole] == list(range(90))
+    return path, whole
+
+
+@settings(max_examples=15, deadline=None)
+@given(wanted=st.sets(st.integers(0, 89), min_size=1, max_size=12).map(sorted))
+def test_any_choice_of_other_codecs_is_that_of_a_full_decode(
+    other: tuple[Path, list[Frame]], wanted: list[int]
+) -> None:
+    path, whole = other
+    stats = DecodeStats()
+    same(list(read_frames(path, wanted, stats=stats)), [whole[index] for index in wanted])
+    assert stats.frames_failed == 0
+    assert wanted[-1] + 1 <= stats.frames_decoded + stats.frames_skipped <= 90
+
+
+def test_other_codecs_leave_out_what_nobody_needs(
+    other: tuple[Path, list[Frame]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = other
+    assert sent(path, [2, 87], monkeypatch) <= MOST[path.name]
+    assert sent(path, list(range(90)), monkeypatch) == 90
+
+
+@pytest.mark.skipif("libx265" not in av.codecs_available, reason="no libx265")
+def test_damage_in_hevc_is_met_as_in_a_full_decode(
+    make_video: MakeVideo, clip_frames: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, _, options = OTHERS["hevc-long.mp4"]
+    path = make_video(tmp_path / "clip.mp4", [f[::2, ::2] for f in clip_frames], codec=codec, options=options)
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        stored = [(p.pos, p.size, hevc_picture(p, 4)) for p in container.demux(video=0) if p.size]
+    at, size, _ = [spot for spot in stored if spot[2] is not None and spot[2].kind == 1][5]
+    content[at + 6 : at + size] = bytes(255 - byte for byte in content[at + 6 : at + size])
+    path.write_bytes(content)
+    sparse, full = DecodeStats(), DecodeStats()
+    for sampling in ("6", "every:4", "45"):
+        ours = list(read_frames(path, sampling, stats=sparse))
+        with monkeypatch.context() as patch:
+            patch.setattr(Skipping, "pays", staticmethod(lambda *_: False))
+            theirs = list(read_frames(path, sampling, stats=full))
+        same(ours, theirs)
+        assert full.frames_failed > 0
+        assert sparse == full
+
+
+@pytest.mark.skipif("libx265" not in av.codecs_available, reason="no libx265")
+def test_hevc_whose_units_leave_a_doubt_is_decoded_whole(
+    make_video: MakeVideo, clip_frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    codec, _, options = OTHERS["hevc-closed.mp4"]
+    path = make_video(tmp_path / "clip.mp4", [f[::2, ::2] for f in clip_frames[:30]], codec=codec, options=options)
+
+    def found(change: Callable[[int, bytes], bytes], moved: int = 0) -> tuple[bool, int]:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            search = ResetSearch(stream)
+            for place, packet in enumerate(p for p in container.demux(stream) if p.size):
+                tick = packet.pts + (moved if place == 1 else 0)
+                search.add(_Packet(change(place, bytes(packet))), tick)
+        resets = search.found()
+        return resets.trusted, len(resets.ticks)
+
+    def unit(*content: int) -> bytes:
+        return len(content).to_bytes(4, "big") + bytes(content)
+
+    grain, sets = unit(39 << 1, 1, 19, 0), unit(34 << 1, 1, 0)
+    assert found(lambda _, data: data) == (True, 3)
+    assert not found(lambda place, data: grain + data if not place else data)[0]
+    assert not found(lambda place, data: sets + data if place == 5 else data)[0]
+    assert not found(lambda place, data: sets + data if not place else data)[0]  # later ones come without
+    assert not found(lambda place, data: data[:5] if place == 5 else data)[0]
+    assert not found(lambda place, data: data + data if place == 5 else data)[0]  # in more than one slice
+    assert found(lambda _, data: data, moved=10**9) == (True, 0)  # shown after frames that reset everything
+
+
+def test_vp9_and_av1_keys_are_told_by_their_first_bits() -> None:
+    assert is_vp9_key(_Packet(b"\x82"))
+    assert is_vp9_key(_Packet(b"\xb1"))  # profile 3
+    assert not any(is_vp9_key(_Packet(bytes([first]))) for first in (0x80, 0x86, 0x8A, 0x88, 0xB2, 0x42))
+    sequence, key = b"\x0a\x01\x00", b"\x32\x01\x10"
+    assert is_av1_key(_Packet(b"\x12\x00" + sequence + key))
+    assert is_av1_key(_Packet(sequence + b"\x36\x00\x01\x10"))  # with an extension
+    assert not is_av1_key(_Packet(key))  # which sequence?
+    for first in (0x00, 0x30, 0x90):  # hidden, of frames before, shown anew
+        assert not is_av1_key(_Packet(sequence + b"\x32\x01" + bytes([first])))

@@ -34,20 +34,39 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Resets:
+    """Frames of a stream behind which little or nothing is predicted from frames before, as far as known: IDR pictures of
+    H.264, random access pictures of HEVC, key frames of VP9 and AV1.
+
+    ticks: their presentation times, ascending (int64).
+    firsts: for each, the earliest time of a frame decoded from there on (HEVC shows leading pictures before).
+    borders: for each, the time up to which frames may need frames decoded before it.
+    layer: the highest temporal layer of HEVC.
+    trusted: False where the stream is to be decoded whole.
+    """
+
+    ticks: array[int] = field(default_factory=lambda: array("q"))
+    firsts: array[int] = field(default_factory=lambda: array("q"))
+    borders: array[int] = field(default_factory=lambda: array("q"))
+    layer: int = 0
+    trusted: bool = True
+
+
+@dataclass(frozen=True)
 class Timeline:
     """When each frame of a video is shown, as far as its packets are in the file.
 
     ticks: presentation times in ``time_base``, ascending (int64).
     by_position: the timestamps of single frames cannot be trusted (AVI, raw streams): count frames instead.
     missing: frames the container promises that lie beyond the end of the file.
-    resets: ticks of the frames behind which nothing is predicted from a frame before them, as far as known (H.264's IDR).
+    resets: where decoding may start anew.
     """
 
     ticks: array[int]
     time_base: Fraction
     by_position: bool
     missing: int = 0
-    resets: array[int] = field(default_factory=lambda: array("q"))
+    resets: Resets = field(default_factory=Resets)
 
     def time(self, index: int) -> float:
         """Seconds since the first frame."""

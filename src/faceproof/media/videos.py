@@ -23,10 +23,10 @@ from faceproof.errors import (
     MediaUnsupportedError,
 )
 from faceproof.media.containers import is_cut_off, opened, packets, video_stream
-from faceproof.media.facts import DecodeStats, Frame, Limits, Timeline
+from faceproof.media.facts import DecodeStats, Frame, Limits, Resets, Timeline
 from faceproof.media.files import shown
 from faceproof.media.sampling import Sampling
-from faceproof.media.skipping import DecodingInDoubt, Skipping, is_idr, nal_length
+from faceproof.media.skipping import DecodingInDoubt, ResetSearch, Skipping
 
 _MAX_OPENING_PACKETS = 300  # to look through for a first whole frame
 
@@ -185,8 +185,8 @@ def _is_shown(codec: str, packet: Any) -> bool:
 def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Timeline, Any]:
     codec = str(stream.codec_context.codec.canonical_name)
     time_base = Fraction(stream.time_base) if stream.time_base else Fraction(1, 1000)
-    shows, decodes, resets = array("q"), array("q"), array("q")
-    length = nal_length(stream) if codec == "h264" else 0
+    shows, decodes = array("q"), array("q")
+    search = ResetSearch(stream)
     unknown = False
     first: Any = None
     tried = 0
@@ -199,8 +199,7 @@ def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Time
         unknown = unknown or packet.pts is None
         shows.append(packet.pts if packet.pts is not None else 0)
         decodes.append(packet.dts if packet.dts is not None else 0)
-        if codec == "h264" and packet.is_keyframe and is_idr(packet, length):
-            resets.append(shows[-1])
+        search.add(packet, shows[-1])
         if len(shows) > limits.max_frames:
             raise _too_long(path, len(shows) / 1000, limits)
         if not unknown and (shows[-1] - shows[0]) * time_base > limits.max_duration:
@@ -211,9 +210,8 @@ def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Time
     if by_position and len(set(ticks)) < len(ticks):
         time_base = 1 / (_fps(stream) or Fraction(25))
         ticks = array("q", range(len(ticks)))
-    if by_position:
-        resets = array("q")
-    return Timeline(array("q", sorted(ticks)), time_base, by_position, resets=array("q", sorted(resets))), first
+    resets = Resets() if by_position else search.found()
+    return Timeline(array("q", sorted(ticks)), time_base, by_position, resets=resets), first
 
 
 def _first_whole(stream: Any, packet: Any) -> Any:
@@ -244,9 +242,7 @@ def decoded_pictures(
     context = stream.codec_context
     ticks = timeline.ticks
     index = -1
-    for packet in packets(container, stream):
-        if skipping is not None and _is_shown("h264", packet) and not skipping.needs(packet):
-            continue
+    for packet in packets(container, stream) if skipping is None else _needed(container, stream, skipping):
         try:
             pictures = context.decode(packet)
         except (av.FFmpegError, OSError) as error:
@@ -267,6 +263,18 @@ def decoded_pictures(
                 yield index, picture
     if skipping is not None:
         skipping.ended()
+
+
+def _needed(container: Any, stream: Any, skipping: Skipping) -> Iterator[Any]:
+    """The packets that are to be decoded; None empties the decoder before a jump, behind which it starts anew."""
+    for packet in packets(container, stream):
+        if _is_shown("h264", packet):
+            if not skipping.needs(packet):
+                continue
+            if skipping.jumps:
+                yield None
+                stream.codec_context.flush_buffers()
+        yield packet
 
 
 class RgbConverter:
