@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,4 +19,10 @@ def started(home: Path, *words: object, program: str = COMMAND) -> subprocess.Po
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "FACEPROOF_HOME": str(home)},
+        preexec_fn=_hear_ctrl_c,
     )
+
+
+def _hear_ctrl_c() -> None:
+    # Whoever runs the tests in the background of a script has them, and their children, ignore it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.programs import started
+
 from .conftest import Run
 
 TOY = ("--detector", "toy", "--frames", "4")
@@ -209,23 +211,7 @@ def test_ctrl_c_leaves_quietly(toy_home: Path, clip_mp4: Path, tmp_path: Path) -
     place.mkdir()
     for i in range(60):
         shutil.copy(clip_mp4, place / f"{i}.mp4")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "faceproof",
-            "scan",
-            str(place),
-            "--detector",
-            "toy",
-            "--json",
-            str(tmp_path / "o.jsonl"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FACEPROOF_HOME": str(toy_home)},
-    )
+    process = started(toy_home, "scan", place, "--detector", "toy", "--json", tmp_path / "o.jsonl")
     journal = tmp_path / "o.jsonl.partial"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (journal.exists() and journal.read_text().count("\n") > 2):

@@ -20,6 +20,7 @@ from faceproof.errors import OptionError
 from faceproof.evidence.moments import show
 from faceproof.results import Report, Verdict
 from faceproof.scanning import scan
+from tests.programs import started
 from tests.toy_detector import write_toy_detector
 
 
@@ -144,16 +145,7 @@ def test_watch_scans_what_arrives_and_goes_on_after_a_bad_file(
 ) -> None:
     inbox, lines = tmp_path / "inbox", tmp_path / "reports.jsonl"
     inbox.mkdir()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from faceproof.cli import main; main()"),
-            *("watch", inbox, "-d", "toy", "--jsonl", lines, "--evidence", tmp_path / "kept"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FACEPROOF_HOME": str(home)},
-    )
+    process = started(home, "watch", inbox, "-d", "toy", "--jsonl", lines, "--evidence", tmp_path / "kept")
     try:
         assert process.stderr is not None
         assert "Watching" in process.stderr.readline()
