@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
@@ -197,6 +199,17 @@ MOST = {
 }
 
 
+@contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """SVT-AV1 run by root makes the process a real-time one: every test after it, and its children, would starve the rest."""
+    yield
+    if hasattr(os, "sched_setscheduler"):
+        for task in Path("/proc/self/task").iterdir():
+            with suppress(ProcessLookupError):  # threads end
+                os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 @pytest.fixture(scope="module", params=OTHERS)
 def other(
     request: pytest.FixtureRequest,
@@ -208,7 +221,8 @@ def other(
     if codec not in av.codecs_available:
         pytest.skip(f"no {codec}")
     path = tmp_path_factory.mktemp("others") / request.param
-    make_video(path, [frame[::2, ::2] for frame in clip_frames], codec=codec, pix_fmt=pixels, options=options)
+    with ordinary_priority():
+        make_video(path, [frame[::2, ::2] for frame in clip_frames], codec=codec, pix_fmt=pixels, options=options)
     whole = list(read_frames(path))
     assert [frame.index for frame in whole] == list(range(90))
     return path, whole
