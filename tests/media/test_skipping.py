@@ -201,7 +201,7 @@ MOST = {
 
 @contextmanager
 def ordinary_priority() -> Iterator[None]:
-    """SVT-AV1 run by root makes the process a real-time one: every test after it, and its children, would starve the rest."""
+    """SVT-AV1 run by root makes the process a real-time one: all tests after it would starve the rest."""
     yield
     if hasattr(os, "sched_setscheduler"):
         for task in Path("/proc/self/task").iterdir():
