@@ -263,6 +263,10 @@ def goals(facts: dict[str, Any]) -> list[tuple[str, str, str, bool | None]]:
             run = race_.get(f"{faces} {precision}")
             ratio = naive / (run["seconds"] / run["frames"]) if run else None
             at_least(f"B7@380 on every frame at 1080p, {precision}, faces {faces}", wanted, ratio)
+            if run and run.get("repeated"):  # not every frame was scored: the goal is not this one's to meet
+                goal, limit, measured, _ = rows.pop()
+                scored = run["faces"] - run["repeated"]
+                rows.append((goal, limit, f"{measured}, {scored:.0f} of {run['faces']:.0f} faces scored", False))
     find = stage["find faces, a frame"]
     at_least("faces at 1080p from 20 pixels, thorough", 5, find["facenet-pytorch"] / find["thorough, as in a video"])
     at_least("the same, fast", 15, find["facenet-pytorch"] / find["fast, as in a video"])
@@ -410,6 +414,7 @@ def _within_reach(facts: dict[str, Any]) -> list[str]:
     if alone is None or alone < allowed:
         return []
     return [
+        "In fast mode a face that hardly changed keeps the score of the one before it, so its ratios depend on the clip.",
         f"8× of the naive frame is {allowed:.0f} ms, and B7 alone takes {alone:.0f} ms in bf16 for its one face: with every frame",
         "scored, bf16 cannot meet that goal on this processor however little the rest takes.",
     ]

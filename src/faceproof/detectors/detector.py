@@ -44,7 +44,7 @@ class Detector:
         self.network = network
         self.spec_sha256 = spec_sha256(spec)
         self.streams = int(getattr(network, "streams", 1))
-        self.batch_size = 4 if spec.input.size < 300 else 1
+        self.batch_size = 4 if spec.input.size <= 224 else 2 if spec.input.size < 300 else 1
         if network.device != "cpu":
             self.batch_size = 32
 
