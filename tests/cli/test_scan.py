@@ -179,19 +179,27 @@ def test_names_that_are_not_text(toy_home: Path, tmp_path: Path, clip_mp4: Path)
     assert json.loads(done.stdout)["media"]["path"].endswith("caf\\xe9 -- %03d:.mp4")
 
 
-def test_a_stopped_folder_scan_goes_on(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_at_third(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Ctrl-C comes at the third file of a folder scan; returns the files it came to, as they come."""
     from faceproof import batch
 
     real, calls = batch.scan_one, []
 
-    def stop_at_third(path, *args):
+    def scan_or_stop(path, *args):
         calls.append(path)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return real(path, *args)
 
+    monkeypatch.setattr(batch, "scan_one", scan_or_stop)
+    return calls
+
+
+def test_a_stopped_folder_scan_goes_on(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from faceproof import batch
+
+    real, calls = batch.scan_one, stop_at_third(monkeypatch)
     target = tmp_path / "all.jsonl"
-    monkeypatch.setattr(batch, "scan_one", stop_at_third)
     stopped = run("scan", folder, *TOY, "--json", target)
     assert stopped.code == 130
     assert "run the same command again" in stopped.err
@@ -290,17 +298,7 @@ def test_an_address_is_to_be_downloaded_first(run: Run) -> None:
 def test_a_folder_scan_stopped_without_a_file_to_go_on_from_shows_what_it_knows(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from faceproof import batch
-
-    real, calls = batch.scan_one, []
-
-    def stop_at_third(path, *args):
-        calls.append(path)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(path, *args)
-
-    monkeypatch.setattr(batch, "scan_one", stop_at_third)
+    stop_at_third(monkeypatch)
     stopped = run("scan", folder, *TOY)
     assert stopped.code == 130
     assert "2 files: 1 with signs of manipulation" in stopped.err or "2 files: 0 with" in stopped.err

@@ -103,6 +103,18 @@ def test_what_nobody_needs_is_not_decoded(
     assert sent(long, list(range(90)), monkeypatch) == 90
 
 
+def meets_damage_as_in_full(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sparse, full = DecodeStats(), DecodeStats()
+    for sampling in ("6", "every:4", "45"):
+        ours = list(read_frames(path, sampling, stats=sparse))
+        with monkeypatch.context() as patch:
+            patch.setattr(Skipping, "pays", staticmethod(lambda *_: False))
+            theirs = list(read_frames(path, sampling, stats=full))
+        same(ours, theirs)
+        assert full.frames_failed > 0
+        assert sparse == full  # from the first damage on, nothing is skipped
+
+
 def test_damage_is_met_as_in_a_full_decode(
     make_video: MakeVideo, clip_frames: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,15 +127,7 @@ def test_damage_is_met_as_in_a_full_decode(
     at, size = max(spots[8:20], key=lambda spot: spot[1])  # a frame that others are predicted from
     content[at + 8 : at + size] = bytes(255 - byte for byte in content[at + 8 : at + size])
     path.write_bytes(content)
-    sparse, full = DecodeStats(), DecodeStats()
-    for sampling in ("6", "every:4", "45"):
-        ours = list(read_frames(path, sampling, stats=sparse))
-        with monkeypatch.context() as patch:
-            patch.setattr(Skipping, "pays", staticmethod(lambda *_: False))
-            theirs = list(read_frames(path, sampling, stats=full))
-        same(ours, theirs)
-        assert full.frames_failed > 0
-        assert sparse == full  # from the first damage on, nothing is skipped
+    meets_damage_as_in_full(path, monkeypatch)
 
 
 def test_units_tell_what_depends_on_them(make_video: MakeVideo, clip_frames: list[np.ndarray], tmp_path: Path) -> None:
@@ -260,15 +264,7 @@ def test_damage_in_hevc_is_met_as_in_a_full_decode(
     at, size, _ = [spot for spot in stored if spot[2] is not None and spot[2].kind == 1][5]
     content[at + 6 : at + size] = bytes(255 - byte for byte in content[at + 6 : at + size])
     path.write_bytes(content)
-    sparse, full = DecodeStats(), DecodeStats()
-    for sampling in ("6", "every:4", "45"):
-        ours = list(read_frames(path, sampling, stats=sparse))
-        with monkeypatch.context() as patch:
-            patch.setattr(Skipping, "pays", staticmethod(lambda *_: False))
-            theirs = list(read_frames(path, sampling, stats=full))
-        same(ours, theirs)
-        assert full.frames_failed > 0
-        assert sparse == full
+    meets_damage_as_in_full(path, monkeypatch)
 
 
 @pytest.mark.skipif("libx265" not in av.codecs_available, reason="no libx265")

@@ -19,7 +19,7 @@ from faceproof.training.recipe import InputTable
 WIDE = {"input.size": 96, "input.crop": 1.5}
 
 
-def _checkpoint(path, seed, changes=None):
+def write_untrained(path, seed, changes=None):
     recipe = load_recipe("faceproof-small", TINY | (changes or {}))
     torch.manual_seed(seed)
     content = {
@@ -83,14 +83,14 @@ def test_area_shrinking_is_the_training_datas(p, q, blocks, seed):
 def test_what_cannot_sit_together_is_refused(members, tmp_path):
     with pytest.raises(TrainingError, match="grid of 8"):
         Committee(members, [View(0, 0, 96, 96), View(12, 12, 72, 72)], 96)
-    a, b = _checkpoint(tmp_path / "a.pt", 0), _checkpoint(tmp_path / "b.pt", 1, {"input.mean": (0.4, 0.4, 0.4)})
+    a, b = write_untrained(tmp_path / "a.pt", 0), write_untrained(tmp_path / "b.pt", 1, {"input.mean": (0.4, 0.4, 0.4)})
     with pytest.raises(TrainingError, match="normalise"):
         load_committee([a, b])
 
 
 def test_the_widest_view_comes_first_and_gives_its_recipe(tmp_path):
-    close = _checkpoint(tmp_path / "c.pt", 2, {"input.crop": 2 / 3, "input.down": 0.25, "pairs.crop": (0.6, 0.8)})
-    loaded = load_committee([close, _checkpoint(tmp_path / "a.pt", 0, WIDE)])
+    close = write_untrained(tmp_path / "c.pt", 2, {"input.crop": 2 / 3, "input.down": 0.25, "pairs.crop": (0.6, 0.8)})
+    loaded = load_committee([close, write_untrained(tmp_path / "a.pt", 0, WIDE)])
     assert [recipe.input.crop for recipe in loaded.members] == [1.5, 2 / 3]
     assert (loaded.recipe.input.size, loaded.recipe.input.crop) == (144, 1.5)
     alone = load_committee([close])  # a close-up alone still takes a picture centred on the face
@@ -99,7 +99,10 @@ def test_the_widest_view_comes_first_and_gives_its_recipe(tmp_path):
 
 
 def test_a_committee_is_packaged_as_one_file(shards, tmp_path):
-    paths = [_checkpoint(tmp_path / "a.pt", 0), _checkpoint(tmp_path / "b.pt", 1, WIDE | {"network.high_pass": True})]
+    paths = [
+        write_untrained(tmp_path / "a.pt", 0),
+        write_untrained(tmp_path / "b.pt", 1, WIDE | {"network.high_pass": True}),
+    ]
     made = package(paths, shards, tmp_path / "package", name="both", pairs_to_score=8)
     facts = json.loads((tmp_path / "package/package.json").read_text())
     assert (facts["onnx"], facts["size"], facts["crop"]) == ("both.onnx", 96, 1.5)
@@ -110,7 +113,7 @@ def test_a_committee_is_packaged_as_one_file(shards, tmp_path):
 
 
 def test_a_mean_of_weights_lies_between_them(tmp_path):
-    a, b = _checkpoint(tmp_path / "a.pt", 0), _checkpoint(tmp_path / "b.pt", 1)
+    a, b = write_untrained(tmp_path / "a.pt", 0), write_untrained(tmp_path / "b.pt", 1)
     mean = average_weights([a, b], [0.25, 0.75])
     left, right = (checkpoints.load(path)["network"]["classifier.weight"] for path in (a, b))
     torch.testing.assert_close(mean["network"]["classifier.weight"], 0.25 * left + 0.75 * right)
@@ -120,7 +123,7 @@ def test_a_mean_of_weights_lies_between_them(tmp_path):
 
 
 def test_what_has_no_mean_is_refused(tmp_path):
-    a, b = _checkpoint(tmp_path / "a.pt", 0), _checkpoint(tmp_path / "b.pt", 1, {"network.width": 16})
+    a, b = write_untrained(tmp_path / "a.pt", 0), write_untrained(tmp_path / "b.pt", 1, {"network.width": 16})
     for paths, weights, words in (
         ([a], None, "two"),
         ([a, b], None, "another network"),

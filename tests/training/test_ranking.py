@@ -3,32 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from tests.training.test_committee import write_untrained
 from tests.training.test_loop import TINY
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, load_recipe
 from faceproof.training.committee import load_committee
-from faceproof.training.networks import build_network
 from faceproof.training.ranking import fit_head, rank_direction
 
 CLOSE = TINY | {"run.precision": "32-true", "run.workers": 0}
 
 
 def _start(path, changes=None):
-    recipe = load_recipe("faceproof-small", TINY | {"network.high_pass": True} | (changes or {}))
-    torch.manual_seed(3)
-    checkpoints.save(
-        path,
-        {
-            "recipe": recipe.model_dump(mode="json"),
-            "data": "",
-            "network": build_network(recipe).state_dict(),
-            "average": None,
-            "metrics": {},
-            "progress": {"step": 10},
-        },
-    )
-    return path
+    return write_untrained(path, 3, {"network.high_pass": True} | (changes or {}))
 
 
 def test_the_direction_is_what_differs_within_pairs():

@@ -96,10 +96,10 @@ class PairSource(Normaliser):
         super().__init__(recipe)
         self.options = pairs.pair_options(recipe)
         self.store = FaceStore(data, "train", recipe.pairs.held_out, landmarks)
-        self._held_store = (
+        self.held_store = (
             FaceStore(data, "held_out", recipe.pairs.held_out, landmarks) if recipe.pairs.held_out else self.store
         )
-        self.digest = hashlib.sha256((self.store.digest() + self._held_store.digest()).encode()).hexdigest()
+        self.digest = hashlib.sha256((self.store.digest() + self.held_store.digest()).encode()).hexdigest()
         self._held: tuple[np.ndarray, np.ndarray] | None = None
 
     def steps_per_epoch(self, recipe: Recipe) -> int:
@@ -126,7 +126,7 @@ class PairSource(Normaliser):
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         if self._held is None:  # always the same pairs, from people never trained on
             made = [
-                pairs.make_group(self._held_store, 2**31, number, self.options)
+                pairs.make_group(self.held_store, 2**31, number, self.options)
                 for number in range(160 // (2 * self.options.group))
             ]
             self._held = np.concatenate([g["image"] for g in made]), np.concatenate([g["label"] for g in made])

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, pairs
-from faceproof.training.data import Normaliser, open_loader, open_source
+from faceproof.training.data import PairSource, open_loader
 from faceproof.training.export import fit_platt
 from faceproof.training.loop import auroc, score_pictures
 from faceproof.training.networks import FaceNetwork, build_network
@@ -55,16 +55,16 @@ def fit_head(
     """  # fmt: skip
     if not recipe.network.statistics:
         raise TrainingError("Only a head on the statistics of features is fitted alone: set network.statistics = true")
+    if not recipe.pairs.held_out:
+        raise TrainingError("The scale of the logit is fitted on people held out: set pairs.held_out above 0")
     network = build_network(recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": ""})}))
     assert isinstance(network, FaceNetwork)
     stored = checkpoints.load(Path(start))
     _take_over(network, stored["average"] or stored["network"], Path(start))
     network.eval()
-    source = open_source(recipe, data, landmarks)
-    fitted, held = (
-        _features(network, data, part, recipe, landmarks, number)
-        for part, number in (("train", count), ("held_out", max(64, count // 8)))
-    )
+    source = PairSource(recipe, data, landmarks)
+    fitted = _features(network, source, source.store, recipe, recipe.run.seed, count)
+    held = _features(network, source, source.held_store, recipe, recipe.run.seed + 1, max(64, count // 8))
     centre, spread = fitted[::2].mean(0), fitted.std(0) + 1e-6
     direction = rank_direction((fitted[1::2] - fitted[::2]) / spread, penalty) / spread
     labels = np.tile(np.array([0.0, 1.0]), len(held) // 2)
@@ -121,18 +121,15 @@ def _take_over(network: FaceNetwork, state: dict[str, torch.Tensor], path: Path)
 
 @torch.inference_mode()
 def _features(
-    network: FaceNetwork, data: str | Path, part: str, recipe: Recipe, landmarks: str | Path | None, count: int
+    network: FaceNetwork, source: PairSource, store: FaceStore, recipe: Recipe, seed: int, count: int
 ) -> np.ndarray:
     """What the class head sees of `count` pairs, float64 `[2 count, features]`, rows 2k genuine and 2k + 1 forged."""
-    options = pairs.pair_options(recipe)
-    store = FaceStore(data, part, recipe.pairs.held_out, landmarks)
-    stream = pairs.PairStream(store, recipe.run.seed + (part == "held_out"), options)
-    groups = -(-count // options.group)
+    stream = pairs.PairStream(store, seed, source.options)
+    groups = -(-count // source.options.group)
     order = [list(range(first, min(first + 4, groups))) for first in range(0, groups, 4)]
     loader = open_loader(stream, order, recipe.run.workers, collate_fn=pairs.collate)
-    normaliser = Normaliser(recipe)
     found = []
     for batch in loader:
-        image = normaliser.normalise(batch["image"]).contiguous(memory_format=torch.channels_last)
+        image = source.normalise(batch["image"]).contiguous(memory_format=torch.channels_last)
         found.append(network.pooled(image).double().numpy())
     return np.concatenate(found)
