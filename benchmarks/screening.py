@@ -1,4 +1,4 @@
-"""How far the bfloat16 screens of the face cascade err: what justifies the margin ``_DOUBT`` in ``faces/mtcnn.py``.
+"""How far the bfloat16 screens of the face cascade err: what justifies the margin ``DOUBT`` in ``faces/cascade.py``.
 
     python -m benchmarks.screening FOLDER_OR_FILE… [--frames 4] [--min-face 20] [--files N]
 
@@ -17,9 +17,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from faceproof.faces import FaceDetector
-from faceproof.faces import mtcnn as cascade
+from faceproof.faces import FaceDetector, cascade
 from faceproof.faces.area import AreaSums
+from faceproof.faces.boxes import square
 from faceproof.faces.pyramid import paint, plan
 from faceproof.media import read_frames, walk
 from faceproof.runtime.cpu import computes_bf16
@@ -44,7 +44,7 @@ class Errors:
         passes = exact >= self.threshold
         self.seen += exact.size
         self.passed += int(passes.sum())
-        self.lost += int((passes & (coarse < cascade._doubtful_from(self.threshold))).sum())
+        self.lost += int((passes & (coarse < cascade.doubtful_from(self.threshold))).sum())
         # Far from the threshold nothing is decided, and sigmoids saturate.
         self.worst = max(self.worst, float(under[exact > 0.01].max(initial=0.0)))
         self.passing += under[passes & (exact < 0.999)].tolist()
@@ -54,7 +54,7 @@ class Errors:
         return (
             f"{name}: {self.seen} seen, {self.passed} pass; understated by up to {self.worst:.3f} (from 0.01 on), "
             f"those that pass by up to {values.max():.3f} (one in a thousand over {np.quantile(values, 0.999):.3f}); "
-            f"{self.lost} lost at {cascade._DOUBT}"
+            f"{self.lost} lost at {cascade.DOUBT}"
         )
 
 
@@ -104,18 +104,18 @@ def measure(
     sums = AreaSums(image)
     canvas = paint(sums, layout)
     (pnet, rnet, _), (pnet16, rnet16, _) = exact._load(), coarse._load()
-    for _, strip in cascade._strips(canvas, layout):
+    for _, strip in cascade.strips(canvas, layout):
         first.add(pnet.run(strip)["prob"], pnet16.run(strip)["prob"])
     # The boxes as the cascade squares them; those that would be thinned out are looked at too.
-    boxes, _, shifts = cascade._propose(canvas, layout, pnet, exact.thresholds[0])
+    boxes, _, shifts = cascade.propose(canvas, layout, pnet, exact.thresholds[0])
     sides = boxes[:, 2:] - boxes[:, :2]
-    boxes = np.trunc(cascade.square(boxes + shifts * np.concatenate([sides, sides], axis=1))).astype(np.int64)
+    boxes = np.trunc(square(boxes + shifts * np.concatenate([sides, sides], axis=1))).astype(np.int64)
     low = np.maximum(boxes[:, :2], 1) - 1
     high = np.minimum(boxes[:, 2:], (width, height))
     usable = (high > low).all(axis=1)
     if usable.any():
         crops = sums.crops(low[usable], high[usable], 24)
-        second.add(cascade._answers(rnet, crops)["prob"], cascade._answers(rnet16, crops)["prob"])
+        second.add(cascade.answers(rnet, crops)["prob"], cascade.answers(rnet16, crops)["prob"])
 
 
 if __name__ == "__main__":

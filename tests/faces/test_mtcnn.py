@@ -17,7 +17,7 @@ from faceproof.errors import OptionError
 from faceproof.faces import FaceDetector, detect, mtcnn
 from faceproof.faces.area import AreaSums
 from faceproof.faces.boxes import overlaps
-from faceproof.faces.mtcnn import _propose
+from faceproof.faces.cascade import propose
 from faceproof.faces.pyramid import paint, plan
 from faceproof.media import read_frames
 from faceproof.runtime.cpu import computes_bf16
@@ -178,9 +178,9 @@ def test_a_screen_changes_nothing_but_the_work(crowd, detector):
     pnet, _, _ = detector._load()
     layout = plan(crowd.shape[1], crowd.shape[0], 20, 0.709)
     canvas = paint(AreaSums(crowd), layout)
-    exact = _propose(canvas, layout, pnet, 0.7)
+    exact = propose(canvas, layout, pnet, 0.7)
     closer = _Counting(pnet)
-    screened = _propose(canvas, layout, closer, 0.7, _Counting(pnet, erring))
+    screened = propose(canvas, layout, closer, 0.7, _Counting(pnet, erring))
     assert len(exact[0]) > 10
     # The order of windows may differ, and so may float rounding.
     order, other = (np.lexsort((*part[0].T, part[1].round(4))) for part in (exact, screened))
@@ -195,8 +195,8 @@ def test_a_frame_full_of_likely_windows_is_looked_at_whole(crowd, detector):
     canvas = paint(AreaSums(crowd), layout)
     closer = _Counting(pnet)
     everything = _Counting(pnet, np.ones_like)
-    boxes, _, _ = _propose(canvas, layout, closer, 0.7, everything)
-    np.testing.assert_array_equal(boxes, _propose(canvas, layout, pnet, 0.7)[0])
+    boxes, _, _ = propose(canvas, layout, closer, 0.7, everything)
+    np.testing.assert_array_equal(boxes, propose(canvas, layout, pnet, 0.7)[0])
     assert closer.pixels >= layout.width * layout.height
     assert everything.pixels < layout.width * layout.height
 
