@@ -196,12 +196,15 @@ class _Scan:
 
     def told(self) -> list[str]:
         """What people should know about how the scan went."""
+        notes = [*self.notes]
         if self.info.several:
-            return [*self.notes, wording.ONE_OF_SEVERAL]
-        if not self.faces_repeated:
-            return self.notes
-        share = f"{self.faces_repeated} of {self.faces_seen} faces"
-        return [*self.notes, f"Fast mode: {share} had hardly changed and kept the score of the one before them."]
+            notes.append(wording.ONE_OF_SEVERAL)
+        if self.info.animation and self.info.codec == "gif":
+            notes.append(wording.FEW_COLOURS)
+        if self.faces_repeated:
+            share = f"{self.faces_repeated} of {self.faces_seen} faces"
+            notes.append(f"Fast mode: {share} had hardly changed and kept the score of the one before them.")
+        return notes
 
     def _several_looks(self) -> list[JudgedFrame]:
         """Even looks until the verdict is settled, then a last one at what is still open if it is not."""

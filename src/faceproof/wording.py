@@ -52,7 +52,8 @@ REMEDIES = {
     Reason.SUSPICIOUS_MOMENTS: "Look at those moments: a forgery may fill part of a video only.",
 }
 
-ONE_OF_SEVERAL = "It holds several pictures; only the first was looked at. An animation saved as MP4 is judged whole."
+ONE_OF_SEVERAL = "It holds several pictures; only the first was looked at. Saved as files of their own, all are judged."
+FEW_COLOURS = "A GIF keeps at most 256 colours and often leaves frames out: the video it was made from would tell more."
 
 
 def clock(seconds: float) -> str:

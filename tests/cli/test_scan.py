@@ -313,8 +313,16 @@ def test_a_name_like_an_option_is_shown_as_it_can_be_typed(
     assert "faceproof explain ./-clip.mp4 --report" in run("scan", *TOY, "--", "-clip.mp4").out
 
 
-def test_an_animation_is_said_to_be_judged_by_its_first_picture(run: Run, astronaut_png: Path, tmp_path: Path) -> None:
+def test_an_animation_is_judged_whole_and_pages_by_the_first(run: Run, astronaut_png: Path, tmp_path: Path) -> None:
     first = Image.open(astronaut_png).convert("RGB")
-    first.save(tmp_path / "moving.gif", save_all=True, append_images=[first.rotate(5)])
-    assert "only the first was looked at" in run("scan", tmp_path / "moving.gif", "--detector", "toy").out
-    assert "only the first" not in run("scan", astronaut_png, "--detector", "toy").out
+    others = [first.rotate(angle) for angle in range(1, 12)]
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=others, duration=80)
+    said = run("scan", tmp_path / "moving.gif", "--detector", "toy").out
+    assert "12.5 fps · 1.0 s · GIF" in said
+    assert "12 faces" in said
+    assert "256 colours" in said
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=others[:1])
+    assert "only the first was looked at" in run("scan", tmp_path / "pages.tif", "--detector", "toy").out
+    said = run("scan", astronaut_png, "--detector", "toy").out
+    assert "only the first" not in said
+    assert "256 colours" not in said

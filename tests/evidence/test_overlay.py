@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from faceproof.errors import EvidenceError, NoVideoStreamError, OptionError, OutputError
 from faceproof.evidence import encoding, overlay
@@ -161,6 +162,45 @@ def test_boxes_move_between_samples_and_vanish_where_nothing_was_seen(clip_mp4: 
     assert place[0][0] == pytest.approx(5, abs=0.01)
     assert one.at(1.15) is not None
     assert one.at(1.3) is None
+
+
+def test_one_place_has_one_box_when_a_face_was_numbered_anew_for_a_moment(clip_mp4: Path) -> None:
+    # Somebody walks past: the man behind is given another number in one sampled frame.
+    def boxes(index: int) -> dict[int, tuple[float, float, float, float]]:
+        return {2 if index == 30 else 1: (100 + index / 5, 60, 200 + index / 5, 190)}
+
+    paths = paths_of(made_report(clip_mp4, DETECTOR, every=5, boxes=boxes, scores=wave))
+    for tenth in range(30):
+        drawn = [path.track.id for path in paths if path.at(tenth / 10 + 0.01) is not None]
+        assert len(drawn) == 1, (tenth, drawn)
+    assert [path.track.id for path in paths if path.at(30 * 1001 / 30000) is not None] == [2]
+
+
+def test_a_missed_look_leaves_no_gap_where_nobody_else_was_seen(clip_mp4: Path) -> None:
+    def boxes(index: int) -> dict[int, tuple[float, float, float, float]]:
+        far = (250.0, 10.0, 290.0, 60.0)
+        return {2: far} if index == 30 else {1: (100 + index, 60, 200 + index, 190), 2: far}
+
+    one = paths_of(made_report(clip_mp4, DETECTOR, every=5, boxes=boxes, scores=wave))[0]
+    place = one.at(30 * 1001 / 30000)
+    assert place is not None
+    assert place[0][0] == pytest.approx(130, abs=0.1)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("GIF", (321, 243)), ("WEBP", (320, 240)), ("PNG", (1000, 720))])
+def test_an_animation_is_drawn_on_as_a_video(
+    kind: str, size: tuple[int, int], astronaut: np.ndarray, tmp_path: Path
+) -> None:
+    frames = [Image.fromarray(frame) for frame in pan_and_zoom(astronaut, 6, size)]
+    path = tmp_path / "moving"
+    durations = [40, 200, 80, 80, 120, 100]
+    frames[0].save(path, kind, save_all=True, append_images=frames[1:], duration=durations, lossless=True)
+    report = made_report(path, DETECTOR, every=2, boxes=lambda i: {1: (40.0, 60.0, 90.0, 120.0)}, scores=wave)
+    written = write_overlay(report, path, tmp_path / "out.mp4", detector=DETECTOR, heat=True)
+    assert [float(t) for t in times_of(written.path)] == pytest.approx([0, 0.04, 0.24, 0.32, 0.4, 0.52])
+    drawn = frames_of(written.path)[5].to_ndarray(format="rgb24").astype(int)
+    away = (slice(size[1] - 60, size[1] - 8), slice(100, size[0] - 1))
+    assert np.abs(drawn[away] - np.asarray(frames[5]).astype(int)[away]).mean() < 6
 
 
 def test_without_a_face_no_score_is_invented(clip_noface_mp4: Path, tmp_path: Path) -> None:

@@ -22,6 +22,22 @@ def test_pictures_are_known_by_their_first_bytes(kind: str, mime: str) -> None:
     assert sniff(make_picture(kind=kind)) == mime
 
 
+@pytest.mark.parametrize(
+    ("brands", "mime"),
+    [
+        (b"heic\0\0\0\0mif1heic", "image/heif"),
+        (b"mif1\0\0\0\0mif1heic", "image/heif"),
+        (b"heix\0\0\0\0mif1heix", "image/heif"),
+        (b"avif\0\0\0\0mif1avif", "image/avif"),
+        (b"mif1\0\0\0\0mif1avif", "image/avif"),
+        (b"isom\0\0\0\0isomavc1", "video/mp4"),
+        (b"qt  \0\0\0\0qt  \0\0\0\0", "video/quicktime"),
+    ],
+)
+def test_pictures_in_the_boxes_of_a_video_are_known(brands: bytes, mime: str) -> None:
+    assert sniff(b"\0\0\0\x18ftyp" + brands + bytes(500)) == mime
+
+
 def test_videos_are_known_by_their_first_bytes() -> None:
     assert sniff(make_clip()) == "video/mp4"
     assert sniff(b"\x1aE\xdf\xa3" + b"...webm...") == "video/webm"

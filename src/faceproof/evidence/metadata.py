@@ -12,13 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from pydantic import BaseModel, ConfigDict, Field
 
 from faceproof.errors import MediaError
 from faceproof.media import Limits, MediaInfo
 from faceproof.media.containers import opened, packets, video_stream
 from faceproof.media.files import open_regular
+from faceproof.media.pictures import DAMAGE, open_picture
 
 _LONGEST = 300
 # Starting later than this into a track (seconds) is more than any decoder's delay.
@@ -54,7 +55,8 @@ class Metadata(BaseModel):
 
 def read_metadata(info: MediaInfo, limits: Limits) -> Metadata:
     """Everything the file says about itself. What cannot be read is left out; nothing in a file raises."""
-    found = _of_picture(info.path) if info.kind == "image" else _of_video(info, limits)
+    in_frames = info.kind == "video" and not info.animation
+    found = _of_video(info, limits) if in_frames else _of_picture(info.path, limits)
     with open_regular(info.path) as file:
         found.xmp.update(_xmp(file))
     named = [
@@ -95,12 +97,13 @@ def _exif_text(name: str, value: Any) -> str:
     return _text(value)
 
 
-def _of_picture(path: Path) -> Metadata:
+def _of_picture(path: Path, limits: Limits) -> Metadata:
     found = Metadata()
     try:
         with warnings.catch_warnings(), open_regular(path) as file:
             warnings.simplefilter("ignore")
-            with Image.open(file) as picture:
+            picture = open_picture(file, path, limits)
+            if picture is not None:
                 exif = picture.getexif()
                 tags = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
                 found.has_location = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))
@@ -109,16 +112,7 @@ def _of_picture(path: Path) -> Metadata:
                     name = ExifTags.TAGS.get(number, f"tag {number}")
                     if name not in ("MakerNote", "UserComment", "ExifOffset", "GPSInfo", "XMLPacket"):
                         found.exif[name] = _exif_text(name, value)
-    except (
-        MediaError,
-        OSError,
-        ValueError,
-        SyntaxError,
-        TypeError,
-        KeyError,
-        struct.error,
-        Image.DecompressionBombError,
-    ):
+    except (MediaError, *DAMAGE):
         pass
     return found
 

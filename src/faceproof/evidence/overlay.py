@@ -1,13 +1,14 @@
 """The overlay video: the same film with a box on every face, its score, the curve with a cursor and a bar below.
 
 Everything streams; the sound is kept, every frame keeps its own time. Between two sampled frames boxes and scores are
-drawn on the line between them; where nothing was sampled nearby, or no face was seen, nothing is claimed.
+drawn on the line between them, also where a face was missed in between, unless somebody else was seen in its place; where
+nothing was sampled nearby, or no face was seen, nothing is claimed.
 """
 
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -29,7 +30,7 @@ from faceproof.evidence.curve import LINE, Curve, Panel, draw_panel, panel_size
 from faceproof.evidence.encoding import VideoFormat, VideoWriter, first_sound, no_pictures
 from faceproof.evidence.heatmap import OPACITY, RAMP, crop_place, face_heats, heat_levels
 from faceproof.evidence.labels import place_labels
-from faceproof.evidence.planes import OpenVideo, UprightPicture, matrix_of, open_video
+from faceproof.evidence.planes import OpenAnimation, OpenVideo, UprightPicture, matrix_of, open_video
 from faceproof.faces import cut
 from faceproof.media import Limits, probe
 from faceproof.results import Box, Report, TrackScore
@@ -46,9 +47,12 @@ TRACK_COLOURS: tuple[Colour, ...] = (
 )
 _INK: Colour = (0, 0, 0)
 _NO_SCORE: Colour = (0x8A, 0x8A, 0x8A)
-# Boxes are drawn on the line between two samples at most this far apart, and held this long past a lone one (seconds).
+# Boxes are drawn on the line between two samples at most this far apart, and held this long past a lone one (seconds), no
+# further than half-way to the next frame that was looked at.
 BRIDGED = 1.0
 HELD = 0.2
+# A face that overlaps a line's box by this much of their union is in its place.
+_IN_ITS_PLACE = 0.3
 # Shorter sides than this are enlarged by a whole factor, or nobody could read the numbers.
 _LEGIBLE = 240
 _LARGEST_ENLARGED = 1920
@@ -140,7 +144,7 @@ def write_overlay(
                         picture.picture,
                         video.aspect,
                     )
-                    writer = VideoWriter(out, form, video.sound if video.sound.streams.audio else None)
+                    writer = VideoWriter(out, form, video.sound)
                     writer.start_at(start)
                 pts = picture.ticks - first_ticks
                 if pts <= written:
@@ -164,39 +168,61 @@ def write_overlay(
     return Overlaid(out, count, writer.encoder, drawing.width, drawing.height)
 
 
-def _sound_start(video: OpenVideo) -> list[Fraction]:
-    start = first_sound(video.sound)
+def _sound_start(video: OpenVideo | OpenAnimation) -> list[Fraction]:
+    start = None if video.sound is None else first_sound(video.sound)
     return [] if start is None else [start]
 
 
 @dataclass
 class _Path:
-    """Where one person was seen: parallel lists in order of time."""
+    """Where one person was seen: parallel lists in order of time. looks: the times of all sampled frames. broken: the
+    places from which no line leads on, because somebody else was seen on it."""
 
     track: TrackScore
+    looks: list[float]
     times: list[float] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
     p: list[float] = field(default_factory=list)
+    broken: set[int] = field(default_factory=set)
 
     def at(self, time: float) -> tuple[Box, float] | None:
         """Box and P(fake) at a time, None where the person is not seen."""
         after = bisect_right(self.times, time + 1e-6)
         before = after - 1
-        if before >= 0 and after < len(self.times) and self.times[after] - self.times[before] <= BRIDGED:
+        if self.bridges(before) and before not in self.broken:
             share = (time - self.times[before]) / (self.times[after] - self.times[before])
-            old, new = np.asarray(self.boxes[before]), np.asarray(self.boxes[after])
-            x0, y0, x1, y1 = (float(v) for v in old + share * (new - old))
-            return (x0, y0, x1, y1), self.p[before] + share * (self.p[after] - self.p[before])
-        near = [i for i in (before, after) if 0 <= i < len(self.times) and abs(self.times[i] - time) <= HELD]
+            return self.between(before, share), self.p[before] + share * (self.p[after] - self.p[before])
+        near = [i for i in (before, after) if 0 <= i < len(self.times) and self._held(i, time)]
         if not near:
             return None
         closest = min(near, key=lambda i: abs(self.times[i] - time))
         return self.boxes[closest], self.p[closest]
 
+    def bridges(self, place: int) -> bool:
+        """Whether the next sample is close enough for a line to it."""
+        return 0 <= place < len(self.times) - 1 and self.times[place + 1] - self.times[place] <= BRIDGED
+
+    def between(self, place: int, share: float) -> Box:
+        """The box on the line from one sample to the next."""
+        old, new = np.asarray(self.boxes[place]), np.asarray(self.boxes[place + 1])
+        x0, y0, x1, y1 = (float(v) for v in old + share * (new - old))
+        return x0, y0, x1, y1
+
+    def _held(self, place: int, time: float) -> bool:
+        seen = self.times[place]
+        here = bisect_right(self.looks, seen + 1e-6)
+        # The look before this one or the one behind it, whichever the time lies towards.
+        other = here if time >= seen else here - 2
+        reach = HELD
+        if 0 <= other < len(self.looks):
+            reach = min(reach, abs(self.looks[other] - seen) / 2)
+        return abs(time - seen) <= reach + 1e-6
+
 
 def paths_of(report: Report) -> list[_Path]:
     """Every person's way through the sampled frames, in order of number."""
-    paths = {track.id: _Path(track) for track in report.tracks}
+    looks = [frame.time for frame in report.frame_predictions]
+    paths = {track.id: _Path(track, looks) for track in report.tracks}
     for frame in report.frame_predictions:
         for face in frame.faces:
             if face.track in paths:
@@ -204,7 +230,27 @@ def paths_of(report: Report) -> list[_Path]:
                 one.times.append(frame.time)
                 one.boxes.append(face.box)
                 one.p.append(face.p_fake)
+    for one in paths.values():
+        one.broken = {place for place in range(len(one.times)) if one.bridges(place) and _is_taken(report, one, place)}
     return list(paths.values())
+
+
+def _is_taken(report: Report, one: _Path, place: int) -> bool:
+    """Whether a frame between two samples of a person shows somebody else where the line between them would draw them."""
+    start, end = one.times[place], one.times[place + 1]
+    for frame in report.frame_predictions[bisect_right(one.looks, start) : bisect_left(one.looks, end)]:
+        box = one.between(place, (frame.time - start) / (end - start))
+        if any(face.track != one.track.id and _overlap(face.box, box) >= _IN_ITS_PLACE for face in frame.faces):
+            return True
+    return False
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    across = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    down = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - across * down
+    return across * down / union if union > 0 else 0.0
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorRange, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from faceproof.errors import MediaCorruptError
 from faceproof.evidence.canvas import Plane
-from faceproof.media import Limits, MediaInfo
+from faceproof.media import Limits, MediaInfo, read_frames
 from faceproof.media.containers import opened, video_stream
 from faceproof.media.facts import Timeline
 from faceproof.media.files import open_regular, shown
 from faceproof.media.videos import RgbConverter, Turning, decoded_pictures, turned, turning_of
 
 _BT709 = 1
+# Untagged pictures of so many rows or more are taken for high definition, whose colours are BT.709's.
+_HD = 720
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,18 @@ def matrix_of(picture: Any, height: int) -> str:
     tag = int(picture.colorspace)
     if tag == _BT709:
         return "bt709"
-    return "bt709" if tag == 2 and height >= 720 else "bt601"
+    return "bt709" if tag == 2 and height >= _HD else "bt601"
 
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """A video opened for one pass. container: of its own for sound, apart from the one the pictures come from."""
+    """A video opened for one pass. sound: a container of its own, apart from the one the pictures come from; None where
+    nothing is heard."""
 
     info: MediaInfo
     timeline: Timeline
-    sound: Any
+    sound: Any | None
     aspect: Fraction | None
-    _file: BinaryIO
     _container: Any
     _stream: Any
 
@@ -88,10 +91,41 @@ class OpenVideo:
             raise MediaCorruptError(f"none of the frames of {shown(self.info.path)} decodes")
 
 
+@dataclass(frozen=True)
+class OpenAnimation:
+    """An animated picture opened for one pass, in the words of :class:`OpenVideo`: silent, of square pixels."""
+
+    info: MediaInfo
+    timeline: Timeline
+    limits: Limits
+    sound: None = None
+    aspect: None = None
+
+    def pictures(self) -> Iterator[UprightPicture]:
+        """Every picture that decodes, in the order of showing. Raises :class:`MediaCorruptError` when none does."""
+        reformatter = VideoReformatter()
+        for frame in read_frames(self.info, "all", limits=self.limits):
+            coloured = av.VideoFrame.from_ndarray(frame.image, format="rgb24")
+            matrix = Colorspace.ITU709 if frame.image.shape[0] >= _HD else Colorspace.ITU601
+            picture = reformatter.reformat(
+                coloured, format="yuv420p", dst_colorspace=matrix, dst_color_range=ColorRange.MPEG, threads=1
+            )
+            planes = _planes(picture, reformatter, (1, 0, 0, 1))
+            ticks = self.timeline.ticks[frame.index]
+            yield UprightPicture(frame.index, ticks, frame.time, planes, picture, _already(frame.image))
+
+
+def _already(image: npt.NDArray[np.uint8]) -> Callable[[Any], npt.NDArray[np.uint8]]:
+    return lambda picture: image
+
+
 @contextmanager
-def open_video(info: MediaInfo, limits: Limits) -> Iterator[OpenVideo]:
+def open_video(info: MediaInfo, limits: Limits) -> Iterator[OpenVideo | OpenAnimation]:
     """Open a probed video for one pass over its pictures and its sound."""
     assert info.timeline is not None
+    if info.animation:
+        yield OpenAnimation(info, info.timeline, limits)
+        return
     with (
         open_regular(info.path) as file,
         open_regular(info.path) as sound_file,
@@ -102,7 +136,8 @@ def open_video(info: MediaInfo, limits: Limits) -> Iterator[OpenVideo]:
         aspect = stream.sample_aspect_ratio or None
         if aspect is not None and info.rotation in (90, 270):
             aspect = 1 / Fraction(aspect)
-        yield OpenVideo(info, info.timeline, sound, aspect, file, container, stream)
+        heard = sound if sound.streams.audio else None
+        yield OpenVideo(info, info.timeline, heard, aspect, container, stream)
 
 
 def _planes(picture: Any, reformatter: Any, turning: Turning) -> tuple[Plane, Plane, Plane]:

@@ -81,7 +81,8 @@ def _hints(info: MediaInfo, metadata: Metadata, limits: Limits) -> list[Hint]:
     if history is not None:
         quality, strength = history
         add("double_jpeg" if strength >= DOUBLE else "single_jpeg", quality=quality, strength=strength)
-    rhythm = size_rhythm(info.path, limits) if info.kind == "video" else None
+    is_video = info.kind == "video" and not info.animation
+    rhythm = size_rhythm(info.path, limits) if is_video else None
     if rhythm is not None:
         add("double_video" if rhythm.tells else "no_rhythm", period=rhythm.period, chance=rhythm.chance)
     for track, count in enumerate(metadata.edit_lists, 1):
@@ -90,7 +91,7 @@ def _hints(info: MediaInfo, metadata: Metadata, limits: Limits) -> list[Hint]:
     converters = [encoder for encoder in metadata.encoders if encoder.startswith(_CONVERTERS)]
     if converters:
         add("encoder", encoder=", ".join(converters))
-    if info.kind == "video" and not any("creation" in key.lower() for key in metadata.container):
+    if is_video and not any("creation" in key.lower() for key in metadata.container):
         add("no_creation_time")
     if metadata.has_thumbnail:
         add("thumbnail")

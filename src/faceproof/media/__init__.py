@@ -5,9 +5,11 @@ they are shown. A frame is handed out and forgotten: memory does not grow with t
 
 What the pixels are
 -------------------
-- Pictures: 8-bit RGB as stored, turned and mirrored as EXIF says, the first frame of an animation. Deeper grey
-  is scaled to 8 bits, CMYK goes through its embedded profile where it has one; RGB profiles are not applied,
-  as the published detectors never applied them. Where a picture is transparent it is laid over mid-grey.
+- Pictures: 8-bit RGB as stored, turned and mirrored as EXIF says (HEIC and AVIF: as the file's own properties say), the
+  first of several pages. Deeper grey is scaled to 8 bits, CMYK goes through its embedded profile where it has one; RGB
+  profiles are not applied, as the published detectors never applied them. Where a picture is transparent it is laid over
+  mid-grey.
+- Animated GIF, WebP, PNG and AVIF: videos whose frames are as those of pictures, once through.
 - Videos: turned and mirrored as the display matrix says. Pixels stay as stored when they are not square
   (anamorphic video) and when a stream changes its size half-way. The colours are those FFmpeg and OpenCV give.
 
@@ -26,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from faceproof.media import pictures, videos
+from faceproof.media import animations, pictures, videos
 from faceproof.media.ahead import read_ahead
 from faceproof.media.facts import DecodeStats, Frame, Limits, MediaInfo, Timeline
 from faceproof.media.files import EXTENSIONS, is_media_name, open_regular, sha256_of, walk
@@ -65,6 +67,25 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = _DEFAULT_LIMITS) -> 
         digest = sha256_of(file, path)
         size = os.fstat(file.fileno()).st_size
         picture = pictures.survey(file, path, limits)
+        if picture is not None and picture.animated:
+            moving = animations.survey(file, path, limits)
+            return MediaInfo(
+                path=path,
+                sha256=digest,
+                kind="video",
+                width=picture.width,
+                height=picture.height,
+                fps=moving.fps,
+                duration=moving.duration,
+                frame_count=len(moving.timeline.ticks) + moving.timeline.missing,
+                codec=picture.codec,
+                container=picture.codec,
+                bit_rate=None,  # these formats spend bits otherwise than videos
+                size_bytes=size,
+                rotation=picture.rotation,
+                animation=True,
+                timeline=moving.timeline,
+            )
         if picture is not None:
             return MediaInfo(
                 path=path,
@@ -135,11 +156,13 @@ def _read(
     stats.frames_decoded = stats.frames_failed = stats.frames_skipped = 0
     path = source.path if isinstance(source, MediaInfo) else Path(source)
     with open_regular(path, max_bytes=limits.max_bytes) as file:
-        if pictures.survey(file, path, limits) is not None:
+        picture = pictures.survey(file, path, limits)
+        if picture is not None and not picture.animated:
             yield from _read_picture(file, path, sampling, limits, stats)
             return
-        timeline = _known_timeline(source, file) or videos.survey(file, path, limits).timeline
-        yield from videos.read(file, path, timeline, sampling, limits, stats)
+        room = videos if picture is None else animations
+        timeline = _known_timeline(source, file) or room.survey(file, path, limits).timeline
+        yield from room.read(file, path, timeline, sampling, limits, stats)
 
 
 def _read_picture(

@@ -22,9 +22,9 @@ from faceproof.errors import (
 )
 
 PICTURE_EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
-    # Telephones' pictures, which are refused with the reason: to pass over them in silence would be worse.
-    | {".heic", ".heif"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".avifs"}
+    # Telephones' and cameras' pictures. Without the extra they are refused with the reason, never passed over in silence.
+    | {".heic", ".heif", ".hif"}
 )
 VIDEO_EXTENSIONS = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"}

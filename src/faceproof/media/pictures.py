@@ -1,4 +1,8 @@
-"""Still pictures, through Pillow."""
+"""Pictures, through Pillow; those of telephones (HEIC) through libheif, where the extra ``heif`` is installed.
+
+HEIC and AVIF say themselves how they are to be turned. EXIF repeats it, for programs that read only that, so it is not
+heard a second time.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import logging
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +33,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from faceproof.brands import BRANDS_WITHIN, picture_in_boxes
 from faceproof.errors import MediaCorruptError, MediaLimitError, MediaUnsupportedError
 from faceproof.media.facts import Limits
 from faceproof.media.files import shown
@@ -59,14 +65,12 @@ _SIGNATURES: tuple[tuple[str, int, bytes], ...] = (
     ("TIFF", 0, b"MM\x00\x2b"),
     ("GIF", 0, b"GIF87a"),
     ("GIF", 0, b"GIF89a"),
-    ("AVIF", 4, b"ftypavif"),
-    ("AVIF", 4, b"ftypavis"),
 )
-# Pictures that carry the mark of a video container: a demuxer would hand out one tile of them as the whole.
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
+# Formats whose files may be animations: pictures with times. Several pictures in a TIFF or a HEIC are pages.
+_ANIMATED = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
 
-# What Pillow's plugins raise on damaged files.
-_DAMAGE = (
+# What Pillow's plugins and libheif raise on damaged files.
+DAMAGE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -78,6 +82,7 @@ _DAMAGE = (
     OverflowError,
     ZeroDivisionError,
     NotImplementedError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -95,11 +100,12 @@ class PictureSurvey:
     codec: str
     rotation: int
     several: bool
+    animated: bool
 
 
 def survey(file: BinaryIO, path: Path, limits: Limits) -> PictureSurvey | None:
     """Read a picture's header. None when the first bytes are not those of a picture."""
-    image = _open(file, path, limits)
+    image = open_picture(file, path, limits)
     if image is None:
         return None
     orientation = _orientation(image)
@@ -107,70 +113,119 @@ def survey(file: BinaryIO, path: Path, limits: Limits) -> PictureSurvey | None:
     if orientation >= 5 and not _turns_itself(image):
         width, height = height, width
     codec = (image.format or "").lower()
-    return PictureSurvey(width, height, codec, _TURNS.get(orientation, 0), _holds_several(image))
+    several = _holds_several(image)
+    animated = several and image.format in _ANIMATED
+    return PictureSurvey(width, height, codec, _TURNS.get(orientation, 0), several and not animated, animated)
 
 
 def _holds_several(image: Image.Image) -> bool:
-    """Whether an animation or a second page follows. What JPEGs carry besides (depth, previews) are no pictures to judge."""
+    """Whether a second picture follows. What JPEGs carry besides (depth, previews) are no pictures to judge."""
     if image.format in ("JPEG", "MPO"):
         return False
     try:
         return bool(getattr(image, "is_animated", False))
-    except _DAMAGE:
+    except DAMAGE:
         return False  # what follows is broken; the first one may be whole
 
 
 def load(file: BinaryIO, path: Path, limits: Limits) -> NDArray[np.uint8]:
     """Decode a picture: uint8 [H, W, 3], RGB, upright, C-contiguous."""
-    image = _open(file, path, limits)
+    image = open_picture(file, path, limits)
     if image is None:
         raise MediaUnsupportedError(f"{shown(path)} is not a picture")
     try:
         image.load()
-        pixels = _to_rgb(image)
-        upright = pixels if _turns_itself(image) else _turn(pixels, _orientation(image))
+        check_pixels(image.size, path, limits)  # libheif may find another size than the header's
+        upright = upright_rgb(image)
     except Image.DecompressionBombError as error:
         raise _too_many_pixels(path, image.size, limits) from error
     except MemoryError as error:
         raise MediaLimitError(f"{shown(path)} does not fit into memory") from error
-    except _DAMAGE as error:
-        raise MediaCorruptError(f"the picture {shown(path)} does not decode ({_reason(error)})") from error
+    except DAMAGE as error:
+        if image.format == "HEIF" and _is_other_coding(error):
+            raise _unknown_coding(path) from error
+        raise MediaCorruptError(f"the picture {shown(path)} does not decode ({reason_of(error)})") from error
+    return upright
+
+
+def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """A loaded picture as uint8 [H, W, 3], RGB, upright, C-contiguous, of its own memory."""
+    pixels = _to_rgb(image)
+    upright = pixels if _turns_itself(image) else _turn(pixels, _orientation(image))
     return np.require(upright, requirements=["C", "W"])
 
 
-def _open(file: BinaryIO, path: Path, limits: Limits) -> ImageFile.ImageFile | None:
+def open_picture(file: BinaryIO, path: Path, limits: Limits) -> ImageFile.ImageFile | None:
+    """Read a picture's header; None when the first bytes are not those of a picture.
+
+    Raises :class:`MediaUnsupportedError`, :class:`MediaCorruptError`, and :class:`MediaLimitError` above the cap on pixels.
+    """
     file.seek(0)
-    head = file.read(32)
+    head = file.read(BRANDS_WITHIN)
     file.seek(0)
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
-        raise MediaUnsupportedError(
-            f"{shown(path)} is a HEIC picture", remedy="Save it as JPEG or PNG and scan that; keep the original."
-        )
-    name = next((name for name, at, mark in _SIGNATURES if head[at : at + len(mark)] == mark), None)
+    name: str | None = picture_in_boxes(head) or next(
+        (name for name, at, mark in _SIGNATURES if head[at : at + len(mark)] == mark), None
+    )
     if name is None:
         return None
-    factory, accept = Image.OPEN[name]
+    factory, accept = _heif(path) if name == "HEIF" else Image.OPEN[name]
     try:
         if accept is not None and accept(head) is not True:
             raise MediaUnsupportedError(f"this build of Pillow cannot open {name} pictures such as {shown(path)}")
         image = factory(file, "")
     except Image.DecompressionBombError as error:
         raise MediaLimitError(f"{shown(path)} has more pixels than Pillow opens") from error
-    except _DAMAGE as error:
-        raise MediaCorruptError(f"the header of the picture {shown(path)} is damaged ({_reason(error)})") from error
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        raise _too_many_pixels(path, image.size, limits)
-    if width < 1 or height < 1:
+    except DAMAGE as error:
+        if name == "HEIF" and _is_other_coding(error):
+            raise _unknown_coding(path) from error
+        raise MediaCorruptError(f"the header of the picture {shown(path)} is damaged ({reason_of(error)})") from error
+    check_pixels(image.size, path, limits)
+    if min(image.size) < 1:
         raise MediaCorruptError(f"the picture {shown(path)} has no pixels")
     return image
+
+
+_Opener = tuple[Callable[..., ImageFile.ImageFile], Callable[[bytes], bool | str] | None]
+
+
+def _heif(path: Path) -> _Opener:
+    """What opens HEIF pictures. It is not entered among Pillow's formats, which belong to the whole process."""
+    try:
+        import pi_heif
+
+        pi_heif.libheif_version()  # raises the ImportError that a missing shared library made
+    except ImportError as error:
+        raise MediaUnsupportedError(
+            f"{shown(path)} is a HEIC picture, and the package that opens those is not installed",
+            remedy="Run `pip install 'faceproof[heif]'`, or save it as JPEG and scan that; keep the original.",
+        ) from error
+    return pi_heif.HeifImageFile, None
+
+
+def _is_other_coding(error: Exception) -> bool:
+    """Whether libheif found nothing that it decodes (HEIF may hold JPEG 2000, VVC, ...), rather than a broken picture."""
+    return any(word in str(error).lower() for word in ("unsupported feature", "not identified"))
+
+
+def _unknown_coding(path: Path) -> MediaUnsupportedError:
+    return MediaUnsupportedError(
+        f"{shown(path)} is a HEIF picture coded as nothing that can be read here",
+        remedy="Save it as JPEG or PNG and scan that; keep the original.",
+    )
+
+
+def check_pixels(size: tuple[int, int], path: Path, limits: Limits) -> None:
+    """Raises :class:`MediaLimitError` when a picture of this width and height is over the cap."""
+    if size[0] * size[1] > limits.max_pixels:
+        raise _too_many_pixels(path, size, limits)
 
 
 def _too_many_pixels(path: Path, size: tuple[int, int], limits: Limits) -> MediaLimitError:
     return MediaLimitError(f"{shown(path)} has {size[0]}x{size[1]} pixels, over the limit of {limits.max_pixels}")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What a decoder had to say, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -182,7 +237,7 @@ def _turns_itself(image: Image.Image) -> bool:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DAMAGE:
+    except DAMAGE:
         return 1  # damaged EXIF says nothing; the pixels may still be whole
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -240,7 +295,7 @@ def _through_profile(image: Image.Image) -> Image.Image:
             converted = ImageCms.profileToProfile(
                 image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
             )
-        except (ImageCms.PyCMSError, *_DAMAGE):
+        except (ImageCms.PyCMSError, *DAMAGE):
             converted = None  # the profile is broken or for another kind of image
         if converted is not None:
             return converted

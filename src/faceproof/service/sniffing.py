@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from faceproof.brands import picture_in_boxes
 from faceproof.errors import MediaEmptyError, MediaUnsupportedError
 
 SNIFFED_BYTES = 4096
@@ -32,10 +33,10 @@ def sniff(head: bytes) -> str | None:
     if head[:4] == b"RIFF":
         return {b"WEBP": "image/webp", b"AVI ": "video/x-msvideo"}.get(head[8:12])
     if head[4:8] == b"ftyp":
-        brand = head[8:12]
-        if brand in (b"avif", b"avis"):
-            return "image/avif"
-        return "video/quicktime" if brand == b"qt  " else "video/mp4"
+        picture = picture_in_boxes(head)
+        if picture is not None:
+            return {"AVIF": "image/avif", "HEIF": "image/heif"}[picture]
+        return "video/quicktime" if head[8:12] == b"qt  " else "video/mp4"
     if head[4:8] in _ATOMS:
         return "video/quicktime"
     for size in (188, 192):

@@ -1,4 +1,5 @@
-// Draws the report's boxes over the medium: each person in the colour of their verdict, dashed where suspicious.
+// Draws the report's boxes over the medium: each person in the colour of their verdict, dashed where suspicious. Between two
+// looks boxes follow the line between them, as in the drawn video: not where somebody else was seen in the person's place.
 
 // A face's own number on the scale of people's scores: what a detector's calibration did to those.
 export function onOneScale(p, report) {
@@ -14,6 +15,15 @@ export function onOneScale(p, report) {
   return y0 + (y1 - y0) * (p - x0) / (x1 - x0);
 }
 
+const between = (a, b, share) => a.box.map((v, i) => v + (b.box[i] - v) * share);
+
+// Intersection over union.
+function overlap(a, b) {
+  const across = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])), down = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  const union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - across * down;
+  return union > 0 ? (across * down) / union : 0;
+}
+
 const COLOURS = { FAKE: "#D55E00", REAL: "#0072B2", INCONCLUSIVE: "#8A8A8A", NOT_ASSESSED: "#8A8A8A" };
 
 export class Boxes {
@@ -27,9 +37,10 @@ export class Boxes {
       for (const face of frame.faces) byId.get(face.track)?.stops.push({ time: frame.time, box: face.box, p: onOneScale(face.p_fake, report) });
     }
     // Between two looks further apart than this nothing is claimed.
-    const times = report.frame_predictions.map((frame) => frame.time);
-    const gaps = times.slice(1).map((time, i) => time - times[i]);
+    this.times = report.frame_predictions.map((frame) => frame.time);
+    const gaps = this.times.slice(1).map((time, i) => time - this.times[i]);
     this.reach = Math.max(0.5, 1.5 * (gaps.length ? Math.max(...gaps) : 1));
+    for (const path of this.paths) path.stops.forEach((stop, i) => { stop.leadsOn = this.leadsOn(path, i); });
     new ResizeObserver(() => this.draw()).observe(medium);
     if (this.isVideo) this.follow(); else if (medium.complete) this.draw(); else medium.addEventListener("load", () => this.draw());
   }
@@ -66,12 +77,25 @@ export class Boxes {
     let after = stops.findIndex((stop) => stop.time > now);
     if (after === -1) after = stops.length;
     const a = stops[after - 1], b = stops[after];
-    if (a && b && b.time - a.time <= this.reach) {
+    if (a?.leadsOn && b) {
       const share = (now - a.time) / (b.time - a.time);
-      return { box: a.box.map((v, i) => v + (b.box[i] - v) * share), p: a.p + (b.p - a.p) * share };
+      return { box: between(a, b, share), p: a.p + (b.p - a.p) * share };
     }
-    if (a && now - a.time < 0.2) return a;
-    return b && b.time - now < 0.2 ? b : undefined;
+    if (a && now - a.time <= this.held(a.time, 1)) return a;
+    return b && b.time - now <= this.held(b.time, -1) ? b : undefined;
+  }
+
+  leadsOn(path, place) {
+    const a = path.stops[place], b = path.stops[place + 1];
+    if (!b || b.time - a.time > this.reach) return false;
+    return !this.report.frame_predictions.some((frame) => frame.time > a.time && frame.time < b.time && frame.faces.some((face) =>
+      face.track !== path.track.id && overlap(face.box, between(a, b, (frame.time - a.time) / (b.time - a.time))) >= 0.3));
+  }
+
+  // How long a lone box stays: no further than half-way to the next look.
+  held(time, way) {
+    const next = this.times[this.times.indexOf(time) + way];
+    return next === undefined ? 0.2 : Math.min(0.2, Math.abs(next - time) / 2);
   }
 
   box(pen, track, { box, p }, scale, density) {
