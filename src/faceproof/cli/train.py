@@ -1,5 +1,5 @@
 """`faceproof train RECIPE`, `train gather`, `train preview`, `train landmarks`, `train autoencoders`, `train package`,
-`train average`, `train score`, `train recipes`."""
+`train restore`, `train average`, `train score`, `train recipes`."""
 
 from __future__ import annotations
 
@@ -134,6 +134,28 @@ def package_verb(
     watching = open_watch(watch, load_committee(checkpoint).recipe) if watch else None
     made = package(checkpoint, data, out, name=name, landmarks=landmarks, watch=watching)
     typer.echo(f"{made.onnx}  sha256 {made.sha256}\n{made.card}")
+
+
+@rooms.command()
+def restore(
+    network: Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX file that `train package` wrote.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write a checkpoint for each recipe.")],
+    recipe: Annotated[list[str], typer.Option(help="The recipes of all its members, in any order.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Shards of real faces, to give BatchNorm its statistics back.")
+    ] = None,
+    landmarks: Annotated[Path | None, _LANDMARKS] = None,
+    changes: Annotated[list[str] | None, _SET] = None,
+) -> None:
+    """Write the checkpoints inside a packaged network, to go on training where only the file is left."""
+    _needs_extra()
+    from faceproof.training import load_recipe
+    from faceproof.training.recipe import parse_changes
+    from faceproof.training.restoring import write_restored
+
+    chosen = [load_recipe(name, parse_changes(changes or [])) for name in recipe]
+    for path in write_restored(network, chosen, out, data=data, landmarks=landmarks):
+        typer.echo(str(path))
 
 
 @rooms.command()

@@ -49,7 +49,7 @@ def pair_options(recipe: Recipe) -> PairOptions:
     table = recipe.pairs
     return PairOptions(
         size=recipe.input.size, heatmap=recipe.input.size // 8, crop=table.crop, down=recipe.input.down,
-        group=table.group,
+        jitter=table.jitter, group=table.group,
         blend=selfblend.BlendOptions(table.swap, table.reenact, table.blur, table.autoencoders),
         degrade=degrade.DegradeOptions(codec=table.codec, jpeg=table.jpeg, crf=table.crf, tile=table.tile),
     )  # fmt: skip

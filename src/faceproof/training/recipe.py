@@ -62,6 +62,7 @@ class PairsTable(_Table):
     """Self-made pairs; see `pairs.PairOptions` for the meaning of each key. autoencoders: a file of `train autoencoders`."""
 
     crop: tuple[float, float] = (0.72, 1.3)
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.05
     group: Annotated[int, Field(ge=1)] = 4
     swap: Share = 0.25
     reenact: Share = 0.35
