@@ -311,16 +311,18 @@ def test_accuracy_page(run: Run, toy: ScanOptions, lit_set: Manifest, tmp_path: 
     code, _, _ = run(
         *("accuracy", tmp_path / "manifest.csv", "-o", page, "-d", "toy", "-d", "toy-inverted", "--frames", "4"),
         *("--robustness", "dark", "--video-robustness", "none", "--robustness-files", "1", "--bootstraps", "50"),
-        "--beside-spec",
+        *("--beside-spec", "--name", "Lamps on and off"),
     )
     assert code == 0
     carried = read_limits(find_spec("toy").spec)
     assert carried is not None
     assert {one.media for one in carried.sets} == {"video", "image"}
+    assert all(one.data.startswith("Lamps on and off, ") for one in carried.sets)
     assert sum(number for one in carried.sets for calls in (one.fake, one.real) for number in calls.values()) == 10
     assert read_limits(find_spec("toy-inverted").spec) != carried
     text = page.read_text()
     assert "## Where toy fails" in text
+    assert "files (Lamps on and off)" in text
     assert "| toy-inverted, stills |" in text
     assert "Against the default" in text
     assert "faceproof accuracy" in text

@@ -293,6 +293,9 @@ def accuracy(
     beside_spec: Annotated[
         bool, typer.Option("--beside-spec", help="Also keep beside each detector's spec what report pages tell of it.")
     ] = False,
+    name: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="What to call the data on the pages; its folder if absent.")
+    ] = None,
     max_false_alarms: Alarms = 0.05,
     bootstraps: Bootstraps = 1000,
     seed: Seed = 0,
@@ -313,6 +316,7 @@ def accuracy(
     swept = {"image": degradations(robustness), "video": degradations(video_robustness)}
     listed = open_manifest(data)
     check_writable(output.parent)
+    called = name or name_of(data)
     names = detector or page.detectors_with_weights()
     run = replace(
         detector_run(None, frames, jobs, threads, cache, no_cache),
@@ -326,12 +330,12 @@ def accuracy(
             names,
             run,
             settings=settings,
-            data=name_of(data),
+            data=called,
             robustness=swept,
             announce=announce,
         )
     page.write_accuracy(
-        output, page.page(measured, listed, data=name_of(data), command=command_line(), chosen_here=chosen_here)
+        output, page.page(measured, listed, data=called, command=command_line(), chosen_here=chosen_here)
     )
     say(f"Written: {output}")
     if beside_spec:
