@@ -55,3 +55,46 @@ def test_a_stopped_run_leaves_a_table_of_what_is_there(
 
 def test_no_face_is_said_in_words(run: Run, clip_noface_mp4: Path, tmp_path: Path) -> None:
     assert "No face was found" in run("faces", clip_noface_mp4, "--out", tmp_path / "crops", "--frames", "2").out
+
+
+def test_pieces_of_one_person_get_one_number_in_names_and_table(
+    run: Run, clip_two_people_mp4: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceproof import faces
+
+    class Restless(faces.Tracker):
+        """Gives the person on the left another number in every frame, and knows better in the end."""
+
+        def update(self, frame, found):
+            self.count = getattr(self, "count", 0) + 1
+            order = sorted(range(len(found)), key=lambda place: found[place].box[0])
+            return [2 * self.count + 1 if place == order[0] else 2 for place in range(len(found))]
+
+        def people(self):
+            return {2: 1} | dict.fromkeys(range(3, 12, 2), 2)
+
+    monkeypatch.setattr(faces, "Tracker", Restless)
+    ran = run("faces", clip_two_people_mp4, "--out", tmp_path / "crops", "--frames", "3")
+    names = sorted(path.name for path in (tmp_path / "crops").glob("*.png"))
+    assert names == [f"two-people_f{index:06d}_p{person}.png" for index in (0, 29, 59) for person in (1, 2)]
+    with (tmp_path / "crops" / "faces.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert sorted(row["name"] for row in table) == names
+    assert all(row["name"].endswith(f"_p{row['person']}.png") for row in table)
+    assert "6 faces of 2 people" in ran.out
+    assert "Perhaps no face" not in ran.out
+
+
+def test_what_may_be_no_face_is_said(
+    run: Run, astronaut_png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from faceproof import faces
+
+    real = faces.FaceDetector.detect
+    monkeypatch.setattr(
+        faces.FaceDetector, "detect", lambda self, image: [replace(face, score=0.9) for face in real(self, image)]
+    )
+    ran = run("faces", astronaut_png, "--out", tmp_path / "crops")
+    assert "Perhaps no face: person 1. The face search is less sure than 0.95" in ran.out

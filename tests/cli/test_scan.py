@@ -253,6 +253,93 @@ def test_evidence_and_a_page_are_kept_on_request(run: Run, clip_mp4: Path, tmp_p
     assert checked.code == 0, checked.out + checked.err
 
 
+@pytest.fixture
+def two_pictures(astronaut_png: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "two pictures"
+    (folder / "deeper").mkdir(parents=True)
+    shutil.copy(astronaut_png, folder / "я 50%20.png")
+    Image.open(astronaut_png).convert("L").save(folder / "deeper" / "grey.png")
+    return folder
+
+
+def test_a_folders_evidence_is_taken_up_where_it_was_left(
+    run: Run, two_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceproof import batch
+
+    kept = tmp_path / "kept"
+    command = ("scan", two_pictures, *TOY, "--evidence", kept, "--json")
+    assert run(*command, tmp_path / "first.jsonl").code == 0
+    shutil.rmtree(next(kept.glob("grey*")))  # as when it was stopped while evidence was written
+    (one,) = kept.iterdir()
+    before = (one / "manifest.json").read_bytes()
+    scanned: list[Path] = []
+    real = batch.scan_many
+    monkeypatch.setattr(batch, "scan_many", lambda files, *a, **k: (scanned.extend(files), real(files, *a, **k))[1])
+    ran = run(*command, tmp_path / "second.jsonl")
+    assert ran.code == 0, ran.err
+    assert "1 of 2 have their evidence in" in " ".join(ran.err.split())
+    assert [path.name for path in scanned] == ["grey.png"]
+    assert (one / "manifest.json").read_bytes() == before
+    assert len(list(kept.iterdir())) == 2
+
+    def scores(name: str) -> list[tuple[str, float]]:
+        rows = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        return sorted((row["media"]["path"], row["score"]) for row in rows)
+
+    assert scores("second.jsonl") == scores("first.jsonl")
+    scanned.clear()
+    assert run(*command, tmp_path / "third.jsonl").code == 0
+    assert scanned == []
+    assert scores("third.jsonl") == scores("first.jsonl")
+
+
+@pytest.mark.parametrize("why", ["other options", "changed", "no evidence", "--no-resume", "signed now"])
+def test_other_evidence_in_the_way_is_said_before_anything_is_scanned(
+    why: str, run: Run, two_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceproof import batch
+
+    kept = tmp_path / "kept"
+    assert run("scan", two_pictures, *TOY, "--evidence", kept).code == 0
+    place = next(kept.glob("grey*"))
+    options: list[object] = []
+    if why == "other options":
+        options = ["--faces", "fast"]
+    elif why == "changed":
+        (place / "report.html").write_text("<p>genuine</p>")
+    elif why == "no evidence":
+        (place / "manifest.json").unlink()
+    elif why == "signed now":
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+        (tmp_path / "key").write_bytes(Ed25519PrivateKey.generate().private_bytes(*form))
+        options = ["--key", tmp_path / "key"]
+    else:
+        options = [why]
+    monkeypatch.setattr(batch, "scan_many", lambda *_, **__: pytest.fail("scanned first"))
+    ran = run("scan", two_pictures, *TOY, "--evidence", kept, *options)
+    assert ran.code == 1, ran.err
+    assert "choose another folder" in " ".join(ran.err.split())
+    assert "Traceback" not in ran.err
+
+
+def test_copies_share_their_evidence_and_a_bad_file_keeps_the_others_apart(
+    run: Run, two_pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copy(two_pictures / "deeper" / "grey.png", two_pictures / "grey.png")
+    ran = run("scan", two_pictures, *TOY, "--evidence", tmp_path / "kept")
+    assert ran.code == 0, ran.err
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    for path in two_pictures.rglob("grey.png"):
+        path.unlink()
+    (two_pictures / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert run("scan", two_pictures, *TOY, "--evidence", tmp_path / "other").code == 1
+    assert [path.name.partition("-")[0] for path in (tmp_path / "other").iterdir()] == ["я_50_20.png"]
+
+
 def test_a_person_is_told_how_to_see_where(run: Run, clip_mp4: Path) -> None:
     assert f"faceproof explain {clip_mp4} --report report.html shows where." in run("scan", clip_mp4, *TOY).out
 

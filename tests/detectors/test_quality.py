@@ -32,8 +32,13 @@ def axes(draw: st.DrawFn) -> tuple[BandPoint, ...]:
 @st.composite
 def rules(draw: st.DrawFn) -> VerdictRule:
     found = {axis: draw(axes()) for axis in AXES}
+    low, high = draw(st.floats(0, 0.5)), draw(st.floats(0.5, 1))
+    for axis, points in found.items():
+        if points:  # the best may not be wider than the band
+            best = points[0].model_copy(update={"low": max(low, points[0].low), "high": min(high, points[0].high)})
+            found[axis] = (best, *points[1:])
     bands = QualityBands(false_alarms=0.01, misses=0.2, **found) if any(found.values()) else None
-    return VerdictRule(threshold=0.5, band=(draw(st.floats(0, 0.5)), draw(st.floats(0.5, 1))), quality=bands)
+    return VerdictRule(threshold=0.5, band=(low, high), quality=bands)
 
 
 qualities = st.builds(Quality, measured, measured, measured, st.integers(1, 400))
@@ -75,7 +80,7 @@ def test_nothing_measured_widens_nothing(rule: VerdictRule, score: float) -> Non
 
 
 def bands(**found: object) -> VerdictRule:
-    return VerdictRule(quality=QualityBands(false_alarms=0.01, misses=0.2, **found))  # type: ignore[arg-type]
+    return VerdictRule(band=(0.4, 0.6), quality=QualityBands(false_alarms=0.01, misses=0.2, **found))  # type: ignore[arg-type]
 
 
 def point(at: float, low: float, high: float) -> BandPoint:
@@ -97,8 +102,8 @@ band = [0.4, 0.6]
 [verdict.quality]
 false_alarms = 0.01
 misses = 0.2
-face_side = [{ at = 160.0, low = 0.4, high = 0.7 }, { at = 50.0, low = 0.3, high = 0.9 }]
-faces = [{ at = 8, low = 0.4, high = 0.7 }, { at = 1, low = 0.4, high = 0.8 }]
+face_side = [{ at = 160.0, low = 0.4, high = 0.6 }, { at = 50.0, low = 0.3, high = 0.9 }]
+faces = [{ at = 8, low = 0.4, high = 0.6 }, { at = 1, low = 0.4, high = 0.8 }]
 """
 
 
@@ -120,11 +125,18 @@ def test_the_hash_of_a_record_without_the_table_is_what_it_was() -> None:
     ("old", "new", "words"),
     [
         ("at = 50.0, low = 0.3", "at = 50.0, low = 0.45", "face_side narrows from 160 to 50"),
-        ("low = 0.3, high = 0.9", "low = 0.3, high = 0.65", "face_side narrows from 160 to 50"),
+        ("low = 0.3, high = 0.9", "low = 0.3, high = 0.55", "face_side narrows from 160 to 50"),
         ("at = 50.0", "at = 170.0", "from the best quality to the worst"),
         ("at = 50.0", "at = 0.0", "greater than 0"),
         ("low = 0.3, high = 0.9", "low = 0.95, high = 0.9", "low is above high"),
         ("false_alarms = 0.01", "false_alarms = 0.0", "false_alarms"),
+        (
+            "low = 0.4, high = 0.6 }, {",
+            "low = 0.4, high = 0.7 }, {",
+            "face_side is wider at its best .0.4 to 0.7. than",
+        ),
+        ("at = 8, low = 0.4, high = 0.6", "at = 8, low = 0.4, high = 0.7", "faces is wider at its best"),
+        ("band = [0.4, 0.6]", "", "than the band .0.5 to 0.5."),
         ("face_side", "face_size", "verdict.quality.face_size: unknown key"),
     ],
 )

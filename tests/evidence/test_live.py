@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 
 from faceproof.errors import MediaNotFoundError
 from faceproof.evidence.live import LatestFrame, judge_live, live_frames, paced
+from faceproof.faces import FaceDetector
 from faceproof.media import Frame, Limits, probe
-from faceproof.results import Verdict
+from faceproof.results import Reason, Verdict
 from tests.evidence.made_reports import toy_detector
 
 
@@ -75,6 +77,21 @@ def test_a_running_verdict_per_person(clip_mp4: Path) -> None:
     # The window bounds how much of the past is remembered.
     assert max(p.faces for state in states for p in state.people) <= 32
     assert all(state.latency < 5 for state in states)
+
+
+def test_a_pattern_is_not_judged_as_a_person(clip_mp4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = FaceDetector.detect
+    monkeypatch.setattr(FaceDetector, "detect", lambda self, image: [replace(f, score=0.9) for f in real(self, image)])
+    rule = toy_detector().spec.verdict
+    strict = toy_detector(pivot=0.2, verdict=rule.model_copy(update={"min_detection": 0.95}))
+    for state in judge_live(live_frames(str(clip_mp4)), strict, window=1.0):
+        for person in state.people:
+            assert (person.verdict, person.score) == (Verdict.NOT_ASSESSED, None)
+            assert person.reason is Reason.PERHAPS_NO_FACE
+        if state.people:
+            break
+    else:
+        pytest.fail("nobody was seen")
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from faceproof.evidence.measured import MeasuredLimits, MeasuredPart, MeasuredSe
 from faceproof.evidence.moments import pick_moments, score_ranges
 from faceproof.evidence.page import page, write_page
 from faceproof.evidence.timeline import Point, lanes_of, rows_of, thinned
+from faceproof.judge import frames_of, make_report
+from faceproof.media import probe
 from faceproof.results import Reason
 from faceproof.wording import HEADLINES, SECOND_LINES
 from tests.evidence.made_reports import Boxes, made_report, toy_detector, wave
@@ -253,6 +255,28 @@ def test_measured_limits_are_told_for_the_very_detector_and_this_quality_only(
     text = find_spec("toy").source.with_suffix(".measured.json")
     text.write_text(text.read_text().replace('"command"', '"rumour": 1, "command"'))
     assert told_limits(report, spec) == []
+
+
+def test_who_may_be_no_face_is_said_in_plain_words(clip_mp4: Path) -> None:
+    spec = DETECTOR.spec
+    rule = spec.verdict.model_copy(update={"min_detection": 0.95})
+    strict = Detector(spec.model_copy(update={"verdict": rule}), DETECTOR.network)
+
+    def doubtful(at: Path, tracks: set[int]) -> str:
+        report = made_report(at, strict, scores=wave, boxes=two_people)
+        frames = frames_of(report)
+        for face in (face for frame in frames for face in frame.faces if face.track in tracks):
+            face.detection_score = 0.9
+        info = probe(at)
+        report = make_report(info, frames, strict, frames_failed=0, processing_time=0.1, timings={})
+        return page(gather(report, strict, at))
+
+    one = doubtful(clip_mp4, {2})
+    assert "Person 2 may not be a face: the face search is less sure of it than 0.95" in one
+    assert "Only faces of which the face search is at least 0.95 sure are judged" in one
+    both = doubtful(clip_mp4, {1, 2})
+    assert "Person 1 and person 2 may not be faces" in both
+    assert "may not be a face" not in page(evidence_of(clip_mp4))
 
 
 def test_every_word_of_the_page_is_used() -> None:

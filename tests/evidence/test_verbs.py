@@ -115,6 +115,26 @@ def test_evidence_is_kept_signed_verified_and_repeated(
     assert "BAD   changed: report.html" in bad.stdout
 
 
+def test_what_was_verified_is_said_though_the_media_is_gone(
+    home: Path, clip_mp4: Path, options: ScanOptions, report_json: Path, tmp_path: Path
+) -> None:
+    report = Report.model_validate_json(report_json.read_text())
+    report = report.model_copy(update={"media": report.media.model_copy(update={"path": "/gone/clip.mp4"})})
+    folder = tmp_path / "evidence"
+    keep([(clip_mp4, report)], options, folder=folder)
+    said = faceproof(home, "verify", folder, "--rescan", code=1).stdout
+    assert "good  " in said
+    assert "files are exactly as they were written" in said
+    assert "note  not signed" in said
+    assert "note  the scan was not repeated: the judged file 'clip.mp4' is not where it was" in said
+    assert "--media FILE" in said
+    assert said.rstrip().endswith("that the scan comes out the same was not checked.")
+    (folder / "report.html").write_text("<p>genuine</p>")
+    said = faceproof(home, "verify", folder, "--rescan", "--media", clip_mp4, code=1).stdout
+    assert "the scan was not repeated: the evidence was changed" in said
+    assert said.rstrip().endswith("The evidence does not stand.")
+
+
 def test_several_files_have_a_folder_each_and_no_common_page(
     clip_mp4: Path, clip_noface_mp4: Path, options: ScanOptions, tmp_path: Path
 ) -> None:

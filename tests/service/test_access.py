@@ -221,5 +221,10 @@ def test_people_get_problems_as_pages_and_programs_as_documents(idle: TestClient
         page = idle.get(path, headers=browser)
         assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
         assert "What helps:" in page.text
+        assert 'href="/"' in page.text
+        assert "openapi" not in page.text
         assert idle.get(path).headers["content-type"] == "application/problem+json"
+    assert idle.get("/nowhere").json()["remedy"] == "See /openapi.json."
+    wrong = idle.post("/detectors", headers=browser)
+    assert (wrong.status_code, "openapi" in wrong.text) == (405, False)
     assert idle.get(f"/v1/jobs/{'0' * 32}", headers=browser).headers["content-type"] == "application/problem+json"

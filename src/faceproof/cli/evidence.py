@@ -60,15 +60,21 @@ def keep(
     folder: Path | None = None,
     key: Ed25519PrivateKey | None = None,
     detector: Detector | None = None,
+    apart: bool | None = None,
+    failed: list[Path] | None = None,
 ) -> list[Path]:
     """Write what ``scan --report PAGE`` and ``scan --evidence FOLDER`` ask for; returns what was written.
 
     ``judged`` pairs every scanned path with its report. One file's evidence goes into ``folder`` itself, that of several
-    into a folder each below it. Raises :class:`faceproof.errors.OptionError` for a page of several files.
+    into a folder each below it; ``apart`` says that there were several, of which others failed. ``failed`` collects files
+    that no evidence could be made of, which is then said, and the others get theirs.
+
+    Raises :class:`faceproof.errors.OptionError` for a page of several files.
     """
     if (page is None and folder is None) or not judged:
         return []  # before anything is imported: most scans end here
-    from faceproof.errors import OptionError
+    from faceproof.cli.terminal import one_line, print_error
+    from faceproof.errors import EvidenceError, MediaError, OptionError
     from faceproof.evidence.custody import folder_for, write_evidence
     from faceproof.evidence.gathering import gather
     from faceproof.evidence.page import write_page
@@ -77,13 +83,23 @@ def keep(
         raise OptionError("--report writes one file's page", remedy="Use --evidence DIR for several files.")
     detector = detector or options.load()
     written: list[Path] = []
+    apart = len(judged) > 1 if apart is None else apart
     for path, report in judged:
-        evidence = gather(report, detector, path, options=options)
+        if folder is not None and apart and folder_for(folder, report) in written:
+            continue  # a copy of a file that has its evidence by now
+        try:
+            evidence = gather(report, detector, path, options=options)
+        except (EvidenceError, MediaError) as error:
+            if failed is None:
+                raise
+            print_error(f"no evidence of {one_line(report.media.path)}: {error.message}", error.remedy)
+            failed.append(path)
+            continue
         if page is not None:
             write_page(evidence, page)
             written.append(page)
         if folder is not None:
-            target = folder if len(judged) == 1 else folder_for(folder, report)
+            target = folder_for(folder, report) if apart else folder
             written.append(write_evidence(evidence, target, key=key))
     return written
 
@@ -189,23 +205,21 @@ def verify(
 ) -> None:
     """Check evidence: is it whole, who signed it, does the scan come out the same?
 
-    Exit codes: 0 it stands, 1 it does not.
+    Exit codes: 0 it stands, 1 it does not, or something that was asked for could not be checked.
     """
     from faceproof.cli.terminal import one_line, out_console
     from faceproof.evidence.signing import load_public_key
-    from faceproof.evidence.verification import in_short, verify_rescan
+    from faceproof.evidence.verification import in_short, verify_all
     from faceproof.evidence.verification import verify as check
 
-    found = check(folder, key=load_public_key(key) if key else None)
-    # Numbers of a folder that was changed are not worth a scan.
-    if rescan and found.stands:
-        found.findings += verify_rescan(folder, media).findings
+    public = load_public_key(key) if key else None
+    found = verify_all(folder, media, key=public) if rescan else check(folder, key=public)
     console = out_console()
     for finding in found.findings:
         word = {True: "good", False: "BAD ", None: "note"}[finding.good]
         console.print(f"{word}  {one_line(finding.text)}", soft_wrap=True)
     console.print(in_short(found), soft_wrap=True)
-    if not found.stands:
+    if not (found.stands and found.complete):
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

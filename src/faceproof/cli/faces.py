@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from statistics import median
+from typing import Annotated, TextIO
 
 import typer
 
@@ -21,15 +24,14 @@ def faces(
 ) -> None:
     """Write every face found as a PNG named by frame and person, and a table faces.csv beside them.
 
-    Somebody who turns away and comes back may have two numbers here; `scan` puts such pieces together.
+    Somebody who turns away and comes back has one number once all was seen, as in `scan`; of a run that is stopped, two.
     """
-    import csv
-
     import cv2
 
     from faceproof import faces as room
     from faceproof import media
     from faceproof.cli.terminal import one_line, out_console
+    from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec
     from faceproof.detectors.spec import Margin
     from faceproof.errors import OptionError, OutputError
 
@@ -37,36 +39,98 @@ def faces(
         raise OptionError(f"--faces cannot be {mode!r}", remedy="Use thorough or fast.")
     media.parse_sampling(frames)
     square = Margin(kind="square", value=margin)
+    certain = find_spec(DEFAULT_DETECTOR).spec.verdict.min_detection
     detector = room.FaceDetector(mode=mode)  # type: ignore[arg-type]
     tracker = room.Tracker()
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in path.stem) or "media"
-    count, people = 0, set()
+    written: list[_Written] = []
     info = media.probe(path)
     try:
         out.mkdir(parents=True, exist_ok=True)
         # A row as soon as its picture is there: whoever stops it has a table of what was written.
         with (out / "faces.csv").open("w", newline="", encoding="utf-8", buffering=1) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["name", "frame", "time", "person", "x0", "y0", "x1", "y1", "detection_score"])
+            table = _Table(file)
             for frame in media.read_frames(info, frames):
                 found = detector.detect(frame.image)
                 for face, track in zip(found, tracker.update(frame, found), strict=True):
-                    name = f"{stem}_f{frame.index:06d}_p{track}.png"
+                    x0, y0, x1, y1 = (float(value) for value in face.box)
+                    one = _Written(stem, frame.index, frame.time, track, (x0, y0, x1, y1), float(face.score))
                     crop = room.cut(frame.image, face.box, square)
                     done, png = cv2.imencode(".png", crop[:, :, ::-1])
                     if not done:
-                        raise OutputError(f"cannot encode {name}")
-                    (out / name).write_bytes(png.tobytes())
-                    box = [f"{value:.1f}" for value in face.box]
-                    writer.writerow([name, frame.index, f"{frame.time:.3f}", track, *box, f"{face.score:.4f}"])
-                    count += 1
-                    people.add(track)
+                        raise OutputError(f"cannot encode {one.name}")
+                    (out / one.name).write_bytes(png.tobytes())
+                    table.add(one)
+                    written.append(one)
+        written = _put_together(written, tracker.people(), out)
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}") from error
-    if not count:
+    if not written:
         out_console().print("No face was found. If there is one, a larger or upright copy may help.")
         return
-    faces_of = (
-        f"{count} {'face' if count == 1 else 'faces'} of {len(people)} {'person' if len(people) == 1 else 'people'}"
-    )
+    people = len({one.person for one in written})
+    faces_of = f"{len(written)} face{'s' * (len(written) != 1)} of {people} {'person' if people == 1 else 'people'}"
     out_console().print(f"{faces_of} in {one_line(str(out))}")
+    doubtful = _perhaps_none(written, certain)
+    if doubtful:
+        out_console().print(
+            f"Perhaps no face: person {', '.join(map(str, doubtful))}. The face search is less sure than {certain:.2f}, and "
+            "`scan` does not judge them.",
+            soft_wrap=True,
+        )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """One face whose picture is in the folder."""
+
+    stem: str
+    frame: int
+    time: float
+    person: int
+    box: tuple[float, float, float, float]
+    detection: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.stem}_f{self.frame:06d}_p{self.person}.png"
+
+
+class _Table:
+    """faces.csv."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._writer = csv.writer(file, lineterminator="\n")
+        self._writer.writerow(["name", "frame", "time", "person", "x0", "y0", "x1", "y1", "detection_score"])
+
+    def add(self, one: _Written) -> None:
+        box = [f"{value:.1f}" for value in one.box]
+        self._writer.writerow([one.name, one.frame, f"{one.time:.3f}", one.person, *box, f"{one.detection:.4f}"])
+
+
+def _put_together(written: list[_Written], people: dict[int, int], out: Path) -> list[_Written]:
+    """Pictures and table by person, where they were by track."""
+    from faceproof.result_files import whole_file
+
+    if all(people[one.person] == one.person for one in written):
+        return written
+    renamed = []
+    # Upwards, so that a number is free before another takes it: nobody's grows, and a frame shows nobody twice.
+    for one in sorted(written, key=lambda one: (one.frame, one.person)):
+        now = replace(one, person=people[one.person])
+        if now.name != one.name:
+            (out / one.name).replace(out / now.name)
+        renamed.append(now)
+    with whole_file(out / "faces.csv") as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
+        table = _Table(file)
+        for one in renamed:
+            table.add(one)
+    return renamed
+
+
+def _perhaps_none(written: list[_Written], certain: float) -> list[int]:
+    """The people whom the search is less sure of than that: median over their faces, as the verdict's rule has it."""
+    scores: dict[int, list[float]] = {}
+    for one in written:
+        scores.setdefault(one.person, []).append(one.detection)
+    return [person for person, values in sorted(scores.items()) if median(values) < certain]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from faceproof.batch import Outcome, ScanOptions
     from faceproof.events import EventSink
+    from faceproof.results import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +65,8 @@ def scan(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...", show_default=True)] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", show_default=True)] = "auto",
     runtime: Annotated[
-        str, typer.Option(metavar="R", help="auto, openvino, onnx, or triton://host:port/model.", show_default=True)
+        str,
+        typer.Option(metavar="R", help="auto, openvino, onnx, torch, or triton://host:port/model.", show_default=True),
     ] = "auto",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files scanned at the same time.")] = 1,
     max_pixels: Annotated[
@@ -74,7 +76,7 @@ def scan(
         float | None, typer.Option(min=0.01, help="Refuse longer videos.", show_default=False)
     ] = None,
     no_resume: Annotated[
-        bool, typer.Option("--no-resume", help="Start a folder scan anew although a half-done one lies there.")
+        bool, typer.Option("--no-resume", help="Scan all of a folder anew, whatever of it was done before.")
     ] = False,
     broker: Annotated[
         str | None,
@@ -142,14 +144,27 @@ def scan(
     for place in (json_file, csv_file, report_page):
         if place is not None and str(place) != "-":
             check_place(place)
+    before: dict[Path, Report] = {}
     if evidence is not None and len(files) == 1:
         from faceproof.evidence.custody import check_free
 
         check_free(evidence)
+    elif evidence is not None:
+        from faceproof.evidence.kept import kept_reports
+
+        public = signing_key.public_key() if signing_key is not None else None
+        before = kept_reports(files, evidence, options, key=public, resume=not no_resume)
+        if before:
+            error_console().print(
+                f"{len(before)} of {len(files)} have their evidence in {one_line(str(evidence))}: "
+                "taken from there, not scanned again (for a new scan choose another folder)."
+            )
     target = json_file if json_file is not None and str(json_file) != "-" and not single else None
-    judged = _run(files, options, jobs, target, resume=not no_resume)
+    fresh = [path for path in files if path not in before]
+    judged: list[tuple[Path, Outcome]] = list(before.items())
+    judged += _run(fresh, options, jobs, target, resume=not no_resume) if fresh else []
     ordered = most_suspicious_first(outcome for _, outcome in judged)
-    reports = [(path, outcome) for path, outcome in judged if isinstance(outcome, Report)]
+    reports = [(path, outcome) for path, outcome in judged if isinstance(outcome, Report) and path not in before]
 
     if json_file is not None:
         text = as_json(ordered[0]) if single else as_json_lines(ordered)
@@ -170,14 +185,17 @@ def scan(
         for outcome in ordered:
             if isinstance(outcome, FailedInput):
                 print_error(failure(outcome), outcome.remedy)
-    kept = keep(reports, options, page=report_page, folder=evidence, key=signing_key)
+    without: list[Path] | None = None if len(files) == 1 else []
+    kept = keep(
+        reports, options, page=report_page, folder=evidence, key=signing_key, apart=len(files) > 1, failed=without
+    )
     for written in (json_file, csv_file, *kept):
         if written is not None and str(written) != "-":
             error_console().print(f"Written: {one_line(str(written))}")
 
     if fail_on_fake and any(isinstance(o, Report) and o.verdict is Verdict.FAKE for o in ordered):
         raise typer.Exit(EXIT_FAKE_FOUND)
-    if any(isinstance(outcome, FailedInput) for outcome in ordered):
+    if without or any(isinstance(outcome, FailedInput) for outcome in ordered):
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

@@ -14,10 +14,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from faceproof.detectors.spec import BandPoint, QualityBands, VerdictRule
+from faceproof.detectors.spec import AXES, BandPoint, QualityBands, VerdictRule
 from faceproof.results import AppliedBand, MediaFacts, QualityAxis
-
-AXES: tuple[QualityAxis, ...] = ("face_side", "sharpness", "bits_per_pixel", "faces")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from faceproof.errors import SpecError
+from faceproof.results import QualityAxis
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -175,11 +176,15 @@ class BandPoint(_Table):
         return self
 
 
+AXES: tuple[QualityAxis, ...] = ("face_side", "sharpness", "bits_per_pixel", "faces")
+
+
 class QualityBands(_Table):
     """Bands that widen as the material gets worse, along each axis best quality first: ``face_side`` (median longer side
     of the person's face, pixels), ``sharpness`` (as in ``FaceScore``), ``bits_per_pixel`` (compressed, per frame; videos
-    only) and ``faces`` (how many of the person's were averaged). They only ever widen the rule's own band. Beyond the
-    measured ends the nearest point holds. ``false_alarms`` and ``misses`` are the rates they were fitted for."""
+    only) and ``faces`` (how many of the person's were averaged). They only ever widen the rule's own band, and
+    that holds the best material's. Beyond the measured ends the nearest point holds. ``false_alarms`` and
+    ``misses`` are the rates they were fitted for."""
 
     false_alarms: Rate
     misses: Rate
@@ -190,10 +195,9 @@ class QualityBands(_Table):
 
     @model_validator(mode="after")
     def _worse_is_never_narrower(self) -> Self:
-        axes = ("face_side", "sharpness", "bits_per_pixel", "faces")
-        if not any(getattr(self, axis) for axis in axes):
+        if not any(getattr(self, axis) for axis in AXES):
             raise ValueError("name at least one axis")
-        for axis in axes:
+        for axis in AXES:
             for better, worse in pairwise(getattr(self, axis)):
                 if not worse.at < better.at:
                     raise ValueError(f"{axis} must go from the best quality to the worst")
@@ -243,6 +247,19 @@ class VerdictRule(_Table):
     def _band_holds_threshold(self) -> Self:
         if self.band is not None and not self.band[0] <= self.threshold <= self.band[1]:
             raise ValueError("the band must hold the threshold")
+        return self
+
+    @model_validator(mode="after")
+    def _band_holds_the_best(self) -> Self:
+        """Material of which nothing is known is judged by ``band``: never more boldly than the best that was measured."""
+        low, high = self.band or (self.threshold, self.threshold)
+        for axis in AXES if self.quality is not None else ():
+            best = next(iter(getattr(self.quality, axis)), None)
+            if best is not None and (best.low < low or best.high > high):
+                raise ValueError(
+                    f"{axis} is wider at its best ({best.low:g} to {best.high:g}) than the band ({low:g} to {high:g}): "
+                    "what the best material needs, everybody gets, so widen the band"
+                )
         return self
 
 

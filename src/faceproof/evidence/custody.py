@@ -97,9 +97,14 @@ def write_evidence(evidence: Evidence, folder: Path, *, key: Ed25519PrivateKey |
 
 
 def folder_for(base: Path, report: Report) -> Path:
-    """Where one of several files' evidence goes: ``base/NAME-12 digits of its sha256``."""
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(report.media.path).name)[:60].lstrip(".")
-    return base / f"{name or 'file'}-{report.media.sha256[:12]}"
+    """Where one of several files' evidence goes."""
+    return place_for(base, Path(report.media.path).name, report.media.sha256)
+
+
+def place_for(base: Path, name: str, sha256: str) -> Path:
+    """``base/NAME-12 digits of its sha256``."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:60].lstrip(".")
+    return base / f"{plain or 'file'}-{sha256[:12]}"
 
 
 def check_free(folder: Path) -> None:

@@ -1,5 +1,9 @@
 """A running verdict per person from a camera, a stream or a file played at its own speed.
 
+People keep their number while they are in view, or out of it for a few seconds. Pieces of one person are not put together
+again (:mod:`faceproof.faces.reunion`): that takes a whole shot, and by then the faces of an earlier piece lie outside the
+window that a running score rests on.
+
 Latency is bounded: only the newest frame waits. Whatever arrives while one is being judged replaces it, and is counted
 as dropped, never queued.
 """
@@ -158,11 +162,12 @@ def judge_live(
 
 @dataclass
 class _Past:
-    """What is remembered of one person: (time, p, side, sharpness) of scored faces, newest last."""
+    """What is remembered of one person: (time, p, side, sharpness, detection) of scored faces, newest last."""
 
-    faces: deque[tuple[float, float, float, float]] = field(default_factory=deque)
+    faces: deque[tuple[float, float, float, float, float]] = field(default_factory=deque)
     seen: float = 0.0
     box: Box = (0.0, 0.0, 0.0, 0.0)
+    detection: float = 1.0
 
     @property
     def scored_at(self) -> float:
@@ -187,7 +192,7 @@ class _LiveJudge:
         for face, number in zip(found, numbers, strict=True):
             past = self._past.setdefault(number, _Past())
             x0, y0, x1, y1 = (float(v) for v in face.box)
-            past.box, past.seen = (x0, y0, x1, y1), frame.time
+            past.box, past.seen, past.detection = (x0, y0, x1, y1), frame.time, float(face.score)
         # Whose score is oldest comes first; crowds take turns.
         turn = sorted(numbers, key=lambda number: self._past[number].scored_at)[:_SCORED_AT_ONCE]
         self._score(frame, turn)
@@ -211,7 +216,8 @@ class _LiveJudge:
         for number, box, p in zip(numbers, boxes, scores, strict=True):
             side = max(box[2] - box[0], box[3] - box[1])
             bare = sharpness(cut(frame.image, box, _BARE))
-            self._past[number].faces.append((frame.time, float(p), side, bare))
+            past = self._past[number]
+            past.faces.append((frame.time, float(p), side, bare, past.detection))
 
     def _forget(self, now: float) -> None:
         for number in list(self._past):
@@ -223,9 +229,14 @@ class _LiveJudge:
 
     def _person(self, number: int) -> LivePerson:
         past, spec = self._past[number], self.detector.spec
-        _, p, sides, sharp = (np.asarray(column) for column in zip(*past.faces, strict=True))
+        _, p, sides, sharp, detections = (np.asarray(column) for column in zip(*past.faces, strict=True))
         reason = unqualified(
-            len(p), float(np.median(sides)), float(np.median(sharp)), spec.verdict, frames=spec.verdict.min_faces
+            len(p),
+            float(np.median(sides)),
+            float(np.median(sharp)),
+            spec.verdict,
+            frames=spec.verdict.min_faces,
+            median_detection=float(np.median(detections)),
         )
         opinion = Opinion(Verdict.NOT_ASSESSED, None, reason)
         if reason is None:

@@ -10,9 +10,11 @@ from faceproof.evidence import texts
 from faceproof.evidence.gathering import Evidence
 from faceproof.evidence.measured import told_limits
 from faceproof.evidence.provenance import Provenance
+from faceproof.results import Reason
 
 # Of what was measured, what a reader needs first: what became of files, and whether and where that flatters.
 _PLAIN_LIMITS = 3
+_MOST_NAMED = 3
 
 
 def how_sure(evidence: Evidence) -> list[str]:
@@ -24,6 +26,7 @@ def how_sure(evidence: Evidence) -> list[str]:
     if not report.tracks:
         return [words["nothing_picture"] if single else words["nothing"].format(**counts), *failed]
     looked = words["frames_picture"] if single else words["frames"].format(**counts)
+    failed += _perhaps_no_faces(evidence)
     if report.score is None:
         return [looked, *failed]
     low, high = report.detector.band
@@ -49,6 +52,8 @@ def how_measured(evidence: Evidence) -> list[str]:
             lines.append(words["raw_faces" if on_one_scale(report) is report else "one_scale"])
     if evidence.ranges:
         lines.append(words["ranges"])
+    if spec.verdict.min_detection:
+        lines.append(words["detection"].format(least=spec.verdict.min_detection))
     side = float(np.median([track.median_side for track in report.tracks]))
     sharpness = float(np.median([track.median_sharpness for track in report.tracks]))
     least = spec.verdict.min_side
@@ -56,6 +61,19 @@ def how_measured(evidence: Evidence) -> list[str]:
     if spec.verdict.min_sharpness:
         lines.append(words["sharpness"].format(sharpness=sharpness, least=spec.verdict.min_sharpness))
     return lines + (told_limits(report, spec)[_PLAIN_LIMITS:] if report.score is not None else [])
+
+
+def _perhaps_no_faces(evidence: Evidence) -> list[str]:
+    """Who was found with too little certainty to be judged, in one sentence."""
+    doubtful = [track for track in evidence.report.tracks if track.reason is Reason.PERHAPS_NO_FACE]
+    if not doubtful:
+        return []
+    named = [wording.person(track) for track in doubtful[:_MOST_NAMED]]
+    if len(doubtful) > _MOST_NAMED:
+        named.append(f"{len(doubtful) - _MOST_NAMED} more")
+    people = wording.listed(named)
+    line = texts.SURE["perhaps_no_face" if len(doubtful) == 1 else "perhaps_no_faces"]
+    return [line.format(people=people[:1].upper() + people[1:], least=evidence.spec.verdict.min_detection)]
 
 
 def _band_lines(evidence: Evidence) -> list[str]:

@@ -152,6 +152,12 @@ SURE = {
     "failed": "{count} frames could not be decoded and were left out.",
     "ranges": "A range beside a score shows how much it depends on the choice of frames (the central 90 % over resampled "
     "frames). It is not the detector's error rate.",
+    "perhaps_no_face": "{people} may not be a face: the face search is less sure of it than {least:.2f}, as of patterns in "
+    "cloth, leaves or walls. It is listed and not judged.",
+    "perhaps_no_faces": "{people} may not be faces: the face search is less sure of them than {least:.2f}, as of patterns "
+    "in cloth, leaves or walls. They are listed and not judged.",
+    "detection": "Only faces of which the face search is at least {least:.2f} sure are judged (median over a person's "
+    "pictures; 1 is certain).",
     "side": "Faces are {side:.0f} pixels large (longer side, median); under {least:.0f} this detector does not judge.",
     "side_only": "Faces are {side:.0f} pixels large (longer side, median).",
     "sharpness": "Their sharpness is {sharpness:.0f} (median); under {least:.0f} this detector does not judge.",
@@ -242,6 +248,7 @@ VERIFY = {
     "stands": "The evidence stands.",
     "stands_unsigned": "The evidence stands as far as it goes: it is whole, and unsigned.",
     "stands_by": "The evidence stands for whoever holds the key that signed it.",
+    "stands_so_far": "What could be checked stands; that the scan comes out the same was not checked.",
     "falls": "The evidence does not stand.",
     "whole": "{count} files are exactly as they were written",
     "missing": "missing: {name}",
@@ -256,6 +263,8 @@ VERIFY = {
     "no_signature_but_key": "a key was given, but the evidence is not signed",
     "media_same": "the file judged is the same",
     "media_differs": "the file given is not the one that was judged",
+    "not_repeated": "the scan was not repeated: {why}{remedy}",
+    "changed_before": "the evidence was changed, so its numbers are not worth it",
     "rescan_same": "scanned again: the largest difference of any score is {difference:.1e}",
     "rescan_differs": "scanned again: scores differ by up to {difference:.1e}, more than {tolerance:.0e}",
     "rescan_people": "scanned again: other people were found ({before} before, {after} now)",

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from faceproof.batch import ScanOptions
 from faceproof.detectors.detector import Detector, load_detector
-from faceproof.errors import EvidenceError
+from faceproof.errors import EvidenceError, FaceproofError
 from faceproof.evidence import texts
 from faceproof.evidence.custody import MANIFEST, SIGNATURE, Manifest
 from faceproof.evidence.signing import Signature, fingerprint, public_key_of, signature_fits
@@ -49,6 +49,11 @@ class Verification:
     def stands(self) -> bool:
         return all(finding.good is not False for finding in self.findings)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for could be checked."""
+        return all(finding.code != "not_repeated" for finding in self.findings)
+
     def add(self, code: str, good: bool | None, **words: Any) -> None:
         self.findings.append(Finding(code, good, texts.VERIFY[code].format(**words)))
 
@@ -58,6 +63,8 @@ def in_short(found: Verification) -> str:
     codes = {finding.code for finding in found.findings}
     if not found.stands:
         return texts.VERIFY["falls"]
+    if not found.complete:
+        return texts.VERIFY["stands_so_far"]
     return texts.VERIFY[
         "stands" if "signed_known" in codes else "stands_unsigned" if "unsigned" in codes else "stands_by"
     ]
@@ -86,7 +93,7 @@ def verify_rescan(
     """
     found = Verification()
     _, manifest = read_manifest(folder)
-    before = _read_report(folder)
+    before = read_report(folder)
     path = media or _find_media(folder, before)
     if probe(path, limits=limits or Limits()).sha256 != manifest.media.sha256:
         found.add("media_differs", False)
@@ -112,6 +119,23 @@ def verify_rescan(
     if differing:
         found.add("other_detector", False, what=" and ".join(differing))
     compare(before, after, found)
+    return found
+
+
+def verify_all(folder: Path, media: Path | None = None, *, key: Ed25519PublicKey | None = None) -> Verification:
+    """:func:`verify` and then :func:`verify_rescan`. What keeps the scan from being repeated is a finding too, beside
+    those made before; numbers of a folder that was changed are not worth a scan.
+
+    Raises :class:`EvidenceError` when there is no readable manifest.
+    """
+    found = verify(folder, key=key)
+    if not found.stands:
+        found.add("not_repeated", None, why=texts.VERIFY["changed_before"], remedy="")
+        return found
+    try:
+        found.findings += verify_rescan(folder, media).findings
+    except FaceproofError as error:
+        found.add("not_repeated", None, why=error.message, remedy=f". {error.remedy}" if error.remedy else "")
     return found
 
 
@@ -166,7 +190,8 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _read_report(folder: Path) -> Report:
+def read_report(folder: Path) -> Report:
+    """The report that is evidence here. Raises :class:`EvidenceError`."""
     try:
         return Report.model_validate_json(_read(folder / "report.json"))
     except ValidationError as error:

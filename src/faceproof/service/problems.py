@@ -66,16 +66,17 @@ def body(status: int, code: str, message: str, remedy: str, request: Request) ->
     }
 
 
+def _asks_for_a_page(request: Request) -> bool:
+    """Whether a person with a browser stands before the page's door; the API's answers everybody alike."""
+    return not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", "")
+
+
 def _answer(
     request: Request, status: int, code: str, message: str, remedy: str, headers: dict[str, str] | None = None
 ) -> Response:
     content = body(status, code, message, remedy, request)
     page = getattr(request.app.state, "problem_page", None)
-    if (
-        page is not None
-        and not request.url.path.startswith("/v1/")
-        and "text/html" in request.headers.get("accept", "")
-    ):
+    if page is not None and _asks_for_a_page(request):
         shown: Response = page(request, content)
         shown.headers.update(headers or {})
         return shown
@@ -95,7 +96,8 @@ def answer_problems(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> Response:
         parts = [f"{'.'.join(str(step) for step in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
-        return _answer(request, 422, "invalid", "; ".join(parts) or "the request is not valid", "See /openapi.json.")
+        remedy = "Go back and try again." if _asks_for_a_page(request) else "See /openapi.json."
+        return _answer(request, 422, "invalid", "; ".join(parts) or "the request is not valid", remedy)
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> Response:
@@ -103,7 +105,10 @@ def answer_problems(app: FastAPI) -> None:
         message = words.get(error.status_code, str(error.detail))
         code = {404: "not_found", 405: "method"}.get(error.status_code, "http")
         headers = dict(error.headers) if error.headers else None
-        return _answer(request, error.status_code, code, message, "See /openapi.json.", headers)
+        remedy = "See /openapi.json."
+        if _asks_for_a_page(request):
+            remedy = "Check the address, or go to the start page; results are erased after a while."
+        return _answer(request, error.status_code, code, message, remedy, headers)
 
     @app.exception_handler(OperationalError)
     def _database(request: Request, error: OperationalError) -> Response:
