@@ -1,6 +1,6 @@
 """`python -m faceproof` is the command line."""
 
-from faceproof.cli import main
+from faceproof.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

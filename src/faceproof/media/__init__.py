@@ -26,9 +26,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO
 
-from faceproof.media import animations, pictures, videos
+from faceproof.media import animations, pictures
 from faceproof.media.ahead import read_ahead
 from faceproof.media.facts import DecodeStats, Frame, Limits, MediaInfo, Timeline
 from faceproof.media.files import EXTENSIONS, is_media_name, open_regular, sha256_of, walk
@@ -103,6 +104,8 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = _DEFAULT_LIMITS) -> 
                 rotation=picture.rotation,
                 several=picture.several,
             )
+        from faceproof.media import videos  # loads FFmpeg, which pictures do without
+
         video = videos.survey(file, path, limits)
         return MediaInfo(
             path=path,
@@ -160,7 +163,12 @@ def _read(
         if picture is not None and not picture.animated:
             yield from _read_picture(file, path, sampling, limits, stats)
             return
-        room = videos if picture is None else animations
+        if picture is None:
+            from faceproof.media import videos
+
+            room: ModuleType = videos
+        else:
+            room = animations
         timeline = _known_timeline(source, file) or room.survey(file, path, limits).timeline
         yield from room.read(file, path, timeline, sampling, limits, stats)
 
