@@ -39,8 +39,9 @@ class Errors:
     passing: list[float] = field(default_factory=list)
 
     def add(self, exact: Any, coarse: Any) -> None:
+        """Probabilities of the exact network, log-odds of its screen."""
         exact, coarse = np.ravel(exact), np.ravel(coarse)
-        under = odds(exact) - odds(coarse)
+        under = cascade.log_odds(exact) - coarse
         passes = exact >= self.threshold
         self.seen += exact.size
         self.passed += int(passes.sum())
@@ -58,11 +59,6 @@ class Errors:
         )
 
 
-def odds(prob: Any) -> Any:
-    held = np.clip(prob.astype(np.float64), 1e-7, 1 - 1e-7)
-    return np.log(held / (1 - held))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", type=Path, nargs="+")
@@ -75,7 +71,7 @@ def main() -> None:
     files = list(walk(options.paths))
     if options.files and options.files < len(files):
         files = [files[round(i * (len(files) - 1) / max(1, options.files - 1))] for i in range(options.files)]
-    exact, coarse = FaceDetector(), FaceDetector(precision="bf16")
+    exact = FaceDetector()
     first, second = Errors(exact.thresholds[0]), Errors(exact.thresholds[1])
     frames = 0
     for path in files:
@@ -84,7 +80,7 @@ def main() -> None:
                 height, width = (int(side * share) for side in frame.image.shape[:2])
                 image = cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA)
                 frames += 1
-                measure(np.asarray(image, np.uint8), options.min_face, exact, coarse, first, second)
+                measure(np.asarray(image, np.uint8), options.min_face, exact, first, second)
         print(f"{path.name}: {frames} frames so far, worst {first.worst:.3f} and {second.worst:.3f}", flush=True)
     print(f"{frames} frames of {len(files)} files at {len(SHARES)} sizes")
     print(first.told("P-Net"))
@@ -93,19 +89,18 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def measure(
-    image: Any, min_face: float, exact: FaceDetector, coarse: FaceDetector, first: Errors, second: Errors
-) -> None:
-    """One uint8 RGB frame through both networks in both precisions."""
+def measure(image: Any, min_face: float, exact: FaceDetector, first: Errors, second: Errors) -> None:
+    """One uint8 RGB frame through both networks and their screens."""
     height, width = image.shape[:2]
     layout = plan(width, height, min_face, exact.factor)
     if not layout.levels:
         return
     sums = AreaSums(image)
     canvas = paint(sums, layout)
-    (pnet, rnet, _), (pnet16, rnet16, _) = exact._load(), coarse._load()
+    pnet, rnet, _ = exact._load()
+    pnet16, rnet16 = exact._network("pnet_screen", "bf16"), exact._network("rnet", "bf16")
     for _, strip in cascade.strips(canvas, layout):
-        first.add(pnet.run(strip)["prob"], pnet16.run(strip)["prob"])
+        first.add(pnet.run(strip)["prob"], pnet16.run(strip)["logit"])
     # The boxes as the cascade squares them; those that would be thinned out are looked at too.
     boxes, _, shifts = cascade.propose(canvas, layout, pnet, exact.thresholds[0])
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -115,7 +110,7 @@ def measure(
     usable = (high > low).all(axis=1)
     if usable.any():
         crops = sums.crops(low[usable], high[usable], 24)
-        second.add(cascade.answers(rnet, crops)["prob"], cascade.answers(rnet16, crops)["prob"])
+        second.add(cascade.answers(rnet, crops)["prob"], cascade.log_odds(cascade.answers(rnet16, crops)["prob"]))
 
 
 if __name__ == "__main__":

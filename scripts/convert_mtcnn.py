@@ -11,6 +11,8 @@ differences in form, none in value:
 - the softmax over (no face, face) is the sigmoid of the difference, so the head has one channel fewer;
 - the original flattens its maps in (width, height, channel) order; here the dense weights are permuted instead;
 - pooling keeps ``ceil_mode``, on which the flattened size depends.
+
+``pnet_screen`` is the P-Net for a first look in bfloat16: of its answers it gives ``logit`` alone, the log-odds of ``prob``.
 """
 
 from __future__ import annotations
@@ -71,12 +73,13 @@ class Graph:
         return self.node("PRelu", [dense, slope], f"prelu{number}")
 
     def head(self, output: str, layer: str, source: str, *, face_only: bool = False) -> None:
+        """``face_only``: the difference of its two channels, as a probability, or as ``logit``."""
         weight, bias = self.parameters[f"{layer}.weight"], self.parameters[f"{layer}.bias"]
         if face_only:
             weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
         inputs = [source, self.constant(f"{layer}.weight", weight), self.constant(f"{layer}.bias", bias)]
         kind, attributes = ("Conv", {}) if weight.ndim == 4 else ("Gemm", {"transB": 1})
-        if face_only:
+        if face_only and output != "logit":
             self.node("Sigmoid", [self.node(kind, inputs, f"{output}_logit", **attributes)], output)
         else:
             self.node(kind, inputs, output, **attributes)
@@ -84,14 +87,18 @@ class Graph:
 
 def build(name: str, parameters: Parameters) -> onnx.ModelProto:
     graph = Graph(parameters)
+    name, _, screen = name.partition("_")
+    face = "logit" if screen else "prob"
     maps = graph.normalise()
     shapes: dict[str, list[str | int]]
     if name == "pnet":
         maps = graph.pool(1, graph.conv(1, maps), 2)
         maps = graph.conv(3, graph.conv(2, maps))
-        graph.head("prob", "conv4_1", maps, face_only=True)
-        graph.head("bbreg", "conv4_2", maps)
-        shapes = {"prob": ["N", 1, "cells_y", "cells_x"], "bbreg": ["N", 4, "cells_y", "cells_x"]}
+        graph.head(face, "conv4_1", maps, face_only=True)
+        shapes = {face: ["N", 1, "cells_y", "cells_x"]}
+        if not screen:
+            graph.head("bbreg", "conv4_2", maps)
+            shapes["bbreg"] = ["N", 4, "cells_y", "cells_x"]
     else:
         maps = graph.pool(2, graph.conv(2, graph.pool(1, graph.conv(1, maps), 3)), 3)
         if name == "rnet":
@@ -124,8 +131,8 @@ def main() -> None:
     source = Path(facenet_pytorch.__file__).parent / "data"
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else OUT
     out.mkdir(parents=True, exist_ok=True)
-    for name in SIZES:
-        state = torch.load(source / f"{name}.pt", map_location="cpu", weights_only=True)
+    for name in (*SIZES, "pnet_screen"):
+        state = torch.load(source / f"{name.partition('_')[0]}.pt", map_location="cpu", weights_only=True)
         parameters = {key: value.numpy() for key, value in state.items()}
         path = out / f"{name}.onnx"
         path.write_bytes(build(name, parameters).SerializeToString(deterministic=True))

@@ -17,7 +17,7 @@ from faceproof.errors import OptionError
 from faceproof.faces import FaceDetector, detect, mtcnn
 from faceproof.faces.area import AreaSums
 from faceproof.faces.boxes import overlaps
-from faceproof.faces.cascade import propose
+from faceproof.faces.cascade import log_odds, propose
 from faceproof.faces.pyramid import paint, plan
 from faceproof.media import read_frames
 from faceproof.runtime.cpu import computes_bf16
@@ -165,7 +165,8 @@ class _Counting:
     def run(self, batch):
         self.pixels += batch[:, 0].size
         outputs = self.network.run(batch)
-        return {**outputs, "prob": self.change(outputs["prob"])}
+        prob = self.change(outputs["prob"])
+        return {**outputs, "prob": prob, "logit": log_odds(prob)}
 
 
 def test_a_screen_changes_nothing_but_the_work(crowd, detector):

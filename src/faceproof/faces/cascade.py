@@ -65,9 +65,9 @@ def _near(canvas: Floats, layout: Layout, screen: Network, threshold: float) -> 
     least = doubtful_from(threshold)
     near = np.zeros((layout.height // STEP, layout.width // STEP), dtype=bool)
     for top, strip in strips(canvas, layout):
-        prob = screen.run(strip)["prob"][0, 0]
-        place = near[top // STEP :][: len(prob), : prob.shape[1]]
-        np.greater_equal(prob, least, out=place)
+        logit = screen.run(strip)["logit"][0, 0]
+        place = near[top // STEP :][: len(logit), : logit.shape[1]]
+        np.greater_equal(logit, least, out=place)
         if np.count_nonzero(near) * _APART_COSTS > near.size:
             return None
     rows, columns = np.nonzero(near)
@@ -125,7 +125,7 @@ def judge(
     usable = np.flatnonzero((high > low).all(axis=1))
     boxes, crops = boxes[usable], sums.crops(low[usable], high[usable], size)
     if screen is not None and 0 < threshold < 1 and len(boxes) > _BATCH:
-        near = answers(screen, crops)["prob"][:, 0] >= doubtful_from(threshold)
+        near = log_odds(answers(screen, crops)["prob"][:, 0]) >= doubtful_from(threshold)
         boxes, crops = boxes[near], crops[near]
     outputs = answers(network, crops)
     passed = outputs["prob"][:, 0] > threshold
@@ -145,9 +145,14 @@ def answers(network: Network, crops: Floats) -> dict[str, Floats]:
 
 
 def doubtful_from(threshold: float) -> float:
-    """The least probability from a screen that may be the threshold's."""
-    odds = threshold / (1 - threshold) * np.exp(-DOUBT)
-    return float(odds / (1 + odds))
+    """The least log-odds from a screen that may be the threshold's."""
+    return float(log_odds(np.float64(threshold)) - DOUBT)
+
+
+def log_odds(probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Finite ones: float64 of the same shape, up to 16 either way."""
+    held = np.clip(np.asarray(probabilities, np.float64), 1e-7, 1 - 1e-7)
+    return np.asarray(np.log(held / (1 - held)))
 
 
 def _batches(count: int, most: int) -> Iterator[slice]:

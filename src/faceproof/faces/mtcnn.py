@@ -216,7 +216,7 @@ class FaceDetector:
             return None, None
         with self._loading:
             if self._screens is None:
-                self._screens = self._network("pnet", "bf16"), self._network("rnet", "bf16")
+                self._screens = self._network("pnet_screen", "bf16"), self._network("rnet", "bf16")
             return self._screens
 
     def _network(self, name: str, precision: Precision) -> Network:

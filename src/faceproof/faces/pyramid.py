@@ -9,9 +9,10 @@ shown, so the canvas is as wide as leaves the fewest: a narrow one is packed tig
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,15 @@ _MOST_COLUMNS = 8
 _NARROWEST = 128
 
 Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+# Index of the level, first column, width and height.
+Piece = tuple[int, int, int, int]
+# Which piece is packed first; whatever leaves the fewest pixels is taken.
+_ORDERS: tuple[Callable[[Piece, int], Any], ...] = (
+    lambda piece, canvas_width: piece[0],
+    lambda piece, canvas_width: (piece[2] < canvas_width, -piece[3]),
+    lambda piece, canvas_width: (-piece[2], -piece[3]),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +105,18 @@ def plan(width: int, height: int, min_face: float, factor: float) -> Layout:
     widest = levels[0].width
     widths = {_round_up(-(-(widest + SHARED * (n - 1)) // n), 16) for n in range(1, _MOST_COLUMNS + 1)}
     fit = [span for span in widths if _NARROWEST <= span <= _WIDEST] or [min(_round_up(widest, 16), _WIDEST)]
-    layouts = [_lay_out(tuple(levels), span) for span in sorted(fit, reverse=True)]
+    layouts = [_lay_out(tuple(levels), span, order) for span in sorted(fit, reverse=True) for order in _ORDERS]
     return min(layouts, key=lambda layout: layout.shown)
 
 
-def _lay_out(levels: tuple[Level, ...], canvas_width: int) -> Layout:
+def _lay_out(levels: tuple[Level, ...], canvas_width: int, order: Callable[[Piece, int], Any]) -> Layout:
     pieces = [
         (index, left, span, level.height)
         for index, level in enumerate(levels)
         for left, span in _columns(level, canvas_width)
     ]
-    tiles, used = _pack(pieces, canvas_width)
+    tiles, used = _pack(sorted(pieces, key=lambda piece: order(piece, canvas_width)), canvas_width)
+    tiles.sort(key=lambda tile: (tile.level, tile.left))
     highest = max(_round_up(_STRIP_PIXELS // canvas_width, 32), 4 * WINDOW)
     if used <= highest:
         canvas_height = _round_up(used, 32)
@@ -146,19 +157,29 @@ def _columns(level: Level, widest: int) -> Iterator[tuple[int, int]]:
     yield left, level.width - left
 
 
-def _pack(pieces: list[tuple[int, int, int, int]], canvas_width: int) -> tuple[list[Tile], int]:
+def _pack(pieces: list[Piece], canvas_width: int) -> tuple[list[Tile], int]:
     """Each piece goes to the lowest place where it fits, the leftmost of those. The skyline counts pairs of pixels, so
     every tile begins on an even one and its windows fall on the network's own steps."""
     skyline = np.zeros(canvas_width // 2, dtype=np.int64)
     tiles = []
     for index, left, width, height in pieces:
         span = _even(width) // 2
-        windows = np.lib.stride_tricks.sliding_window_view(skyline, span).max(axis=1)
+        windows = _highest(skyline, span)
         start = int(windows.argmin())
         y = int(windows[start])
         skyline[start : start + span] = y + _even(height)
         tiles.append(Tile(index, left, width, height, 2 * start, y))
     return tiles, int(skyline.max())
+
+
+def _highest(skyline: Integers, span: int) -> Integers:
+    """The maximum of each ``span`` neighbours, from those of half as many."""
+    known = 1
+    while known < span:
+        step = min(known, span - known)
+        skyline = np.maximum(skyline[:-step], skyline[step:])
+        known += step
+    return skyline
 
 
 def _cells(pixels: int) -> int:
