@@ -42,7 +42,7 @@ WIDER_BECAUSE: dict[QualityAxis, str] = {
 }
 
 REMEDIES = {
-    Reason.NO_FACE: "If there is a face in it, a larger or upright copy may help.",
+    Reason.NO_FACE: "If there is a face in it, a larger or upright copy, or the part with the face cut out, may help.",
     Reason.PERHAPS_NO_FACE: "If it is one, a larger or upright copy may help.",
     Reason.FACES_TOO_SMALL: "A copy of higher resolution would help.",
     Reason.FACES_TOO_BLURRED: "A sharper or less compressed copy would help.",

@@ -166,14 +166,16 @@ def test_bands_widen_as_quality_falls_and_never_narrow(graded_sweep: Sweep) -> N
     assert [point.at for point in bands.face_side] == sorted((point.at for point in bands.face_side), reverse=True)
     # Blind at 24 px: no verdict at any score.
     assert (bands.face_side[-1].low, bands.face_side[-1].high) == (0, 1)
-    rule = VerdictRule(quality=bands)
+    best = (bands.face_side[0], bands.bits_per_pixel[0])
+    band = min(0.5, *(point.low for point in best)), max(0.5, *(point.high for point in best))
+    rule = VerdictRule(band=band, quality=bands)
     good, poor, squeezed = (
         band_at(rule, quality)
         for quality in (Quality(160, 50, 2.0**-3, 6), Quality(60, 50, 2.0**-3, 6), Quality(160, 50, 2.0**-6.5, 6))
     )
     assert poor.high > good.high
     assert squeezed.high > good.high
-    assert band_at(rule, Quality()).low == band_at(rule, Quality()).high == 0.5
+    assert (band_at(rule, Quality()).low, band_at(rule, Quality()).high) == band
 
 
 @given(st.lists(st.tuples(st.floats(1, 500), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8))

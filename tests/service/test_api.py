@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from service_under_test import ended, make_clip, make_picture, make_settings, submit
 
 from faceproof.results import Report
@@ -50,6 +52,19 @@ def test_the_overlay_is_drawn_when_it_is_asked_for(client: TestClient) -> None:
     assert first.headers["retry-after"]
     drawn = wait_for(lambda: (r := client.get(address)).status_code == 200 and r, what="the overlay")
     assert drawn.content[4:8] == b"ftyp"
+
+
+def test_an_animated_picture_is_a_short_video(client: TestClient) -> None:
+    first, *others = [Image.open(io.BytesIO(make_picture(seed))) for seed in range(3)]
+    content = io.BytesIO()
+    first.save(content, "GIF", save_all=True, append_images=others, duration=200)
+    job = ended(client, submit(client, content.getvalue(), "meme.gif")["id"])
+    report = Report.model_validate_json(client.get(f"/v1/jobs/{job['id']}/report.json").text)
+    assert (report.media.kind, report.media.duration, report.frames_analyzed) == ("video", 0.6, 3)
+    page = client.get(f"/jobs/{job['id']}", headers={"accept": "text/html"}).text
+    # No browser plays it as a video, so it is what is seen until the drawn one is asked for.
+    assert f'poster="/v1/jobs/{job["id"]}/media"' in page
+    assert client.get(f"/v1/jobs/{job['id']}/media").headers["content-type"] == "image/gif"
 
 
 def test_the_same_file_and_settings_are_judged_once(client: TestClient) -> None:

@@ -66,7 +66,7 @@ def faces(
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}") from error
     if not written:
-        out_console().print("No face was found. If there is one, a larger or upright copy may help.")
+        out_console().print("No face was found. If there is one, a larger or upright copy, or the part with it cut out, may help.")
         return
     people = len({one.person for one in written})
     faces_of = f"{len(written)} face{'s' * (len(written) != 1)} of {people} {'person' if people == 1 else 'people'}"

@@ -14,7 +14,12 @@ document.getElementById("show-boxes").addEventListener("change", (event) => { bo
 
 const note = document.getElementById("viewer-note");
 medium.addEventListener("error", () => {
-  note.textContent = "This browser cannot play the file itself; everything below is unaffected.";
+  // Nothing is seen that boxes could lie on.
+  boxes.hidden = true;
+  boxes.draw();
+  note.textContent = isVideo
+    ? "This browser cannot play the file itself. Tick “Heat and curve in the video” to see it drawn; everything below is unaffected."
+    : "This browser cannot show the file itself; everything below is unaffected.";
 });
 
 const length = Number(document.querySelector(".lanes")?.dataset.length ?? 0);
