@@ -294,6 +294,37 @@ def test_a_folders_evidence_is_taken_up_where_it_was_left(
     assert scores("third.jsonl") == scores("first.jsonl")
 
 
+def test_evidence_kept_in_the_folder_is_not_scanned_itself(run: Run, two_pictures: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        ran = run("scan", two_pictures, *TOY, "--evidence", two_pictures / "kept", "--json", tmp_path / "r.jsonl")
+        assert ran.code == 0, ran.err
+        assert "2 files:" in ran.out
+        assert "Passed over" not in ran.err
+
+
+def test_stopped_while_evidence_is_written_nothing_is_scanned_again(
+    run: Run, two_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceproof import batch
+    from faceproof.evidence import custody
+
+    def stopped(*_: object, **__: object) -> Path:
+        raise KeyboardInterrupt
+
+    command = ("scan", two_pictures, *TOY, "--evidence", tmp_path / "kept", "--json", tmp_path / "r.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(custody, "write_evidence", stopped)
+        ran = run(*command)
+    assert ran.code == 130
+    assert "0 of 2 have their evidence; run the same command again" in " ".join(ran.err.split())
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 2
+    monkeypatch.setattr(batch, "scan_one", lambda *_, **__: pytest.fail("scanned again"))
+    ran = run(*command)
+    assert ran.code == 0, ran.err
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    assert not (tmp_path / "r.jsonl.partial").exists()
+
+
 @pytest.mark.parametrize("why", ["other options", "changed", "no evidence", "--no-resume", "signed now"])
 def test_other_evidence_in_the_way_is_said_before_anything_is_scanned(
     why: str, run: Run, two_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -73,7 +73,7 @@ def keep(
     """
     if (page is None and folder is None) or not judged:
         return []  # before anything is imported: most scans end here
-    from faceproof.cli.terminal import one_line, print_error
+    from faceproof.cli.terminal import error_console, one_line, print_error
     from faceproof.errors import EvidenceError, MediaError, OptionError
     from faceproof.evidence.custody import folder_for, write_evidence
     from faceproof.evidence.gathering import gather
@@ -84,23 +84,30 @@ def keep(
     detector = detector or options.load()
     written: list[Path] = []
     apart = len(judged) > 1 if apart is None else apart
-    for path, report in judged:
-        if folder is not None and apart and folder_for(folder, report) in written:
-            continue  # a copy of a file that has its evidence by now
-        try:
-            evidence = gather(report, detector, path, options=options)
-        except (EvidenceError, MediaError) as error:
-            if failed is None:
-                raise
-            print_error(f"no evidence of {one_line(report.media.path)}: {error.message}", error.remedy)
-            failed.append(path)
-            continue
-        if page is not None:
-            write_page(evidence, page)
-            written.append(page)
-        if folder is not None:
-            target = folder_for(folder, report) if apart else folder
-            written.append(write_evidence(evidence, target, key=key))
+    try:
+        for path, report in judged:
+            if folder is not None and apart and folder_for(folder, report) in written:
+                continue  # a copy of a file that has its evidence by now
+            try:
+                evidence = gather(report, detector, path, options=options)
+            except (EvidenceError, MediaError) as error:
+                if failed is None:
+                    raise
+                print_error(f"no evidence of {one_line(report.media.path)}: {error.message}", error.remedy)
+                failed.append(path)
+                continue
+            if page is not None:
+                write_page(evidence, page)
+                written.append(page)
+            if folder is not None:
+                target = folder_for(folder, report) if apart else folder
+                written.append(write_evidence(evidence, target, key=key))
+    except (KeyboardInterrupt, SystemExit):
+        if folder is not None and apart:
+            error_console().print(
+                f"{len(written)} of {len(judged)} have their evidence; run the same command again for the rest."
+            )
+        raise
     return written
 
 

@@ -34,6 +34,8 @@ def faces(
     from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec
     from faceproof.detectors.spec import Margin
     from faceproof.errors import OptionError, OutputError
+    from faceproof.results import Reason
+    from faceproof.wording import REMEDIES
 
     if mode not in ("thorough", "fast"):
         raise OptionError(f"--faces cannot be {mode!r}", remedy="Use thorough or fast.")
@@ -66,7 +68,7 @@ def faces(
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}") from error
     if not written:
-        out_console().print("No face was found. If there is one, a larger or upright copy, or the part with it cut out, may help.")
+        out_console().print(f"No face was found. {REMEDIES[Reason.NO_FACE]}", soft_wrap=True)
         return
     people = len({one.person for one in written})
     faces_of = f"{len(written)} face{'s' * (len(written) != 1)} of {people} {'person' if people == 1 else 'people'}"

@@ -133,6 +133,11 @@ def scan(
     single = len(paths) == 1 and not paths[0].is_dir()
     passed_over: list[Path] = []
     files = list(media.walk(paths, passed_over=passed_over))
+    if evidence is not None and not single:
+        # Our own pictures, where evidence is kept in the folder that is scanned.
+        ours = evidence.absolute()
+        files = [path for path in files if not path.absolute().is_relative_to(ours)]
+        passed_over = [path for path in passed_over if not path.absolute().is_relative_to(ours)]
     if report_page is not None and len(files) > 1:
         raise OptionError("--report writes one file's page", remedy="Use --evidence DIR for several files.")
     signing_key = read_key(key)
@@ -171,8 +176,6 @@ def scan(
         _write(json_file, text, write_whole)
     if csv_file is not None:
         _write(csv_file, as_csv(ordered), write_whole)
-    if target is not None:
-        _journal_path(target).unlink(missing_ok=True)
     if not to_stdout:
         console = out_console()
         only = ordered[0] if single else None
@@ -189,6 +192,9 @@ def scan(
     kept = keep(
         reports, options, page=report_page, folder=evidence, key=signing_key, apart=len(files) > 1, failed=without
     )
+    if target is not None:
+        # Not before: where writing evidence is stopped, the same command scans nothing again.
+        _journal_path(target).unlink(missing_ok=True)
     for written in (json_file, csv_file, *kept):
         if written is not None and str(written) != "-":
             error_console().print(f"Written: {one_line(str(written))}")
@@ -286,7 +292,7 @@ def _run(
                     journal.add(outcome)
                 if progress is not None and task is not None:
                     progress.update(task, advance=1, description=one_line(path.name)[:40])
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # the latter is what SIGTERM raises
         if journal is not None:
             error_console().print(f"{len(outcomes)} results are kept; run the same command again to go on.")
         elif outcomes:
