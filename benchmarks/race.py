@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import resource
 import time
 from pathlib import Path
@@ -54,18 +53,12 @@ def main() -> None:
         "cpu": time.process_time() - cpu,
         "frames": report.frames_analyzed,
         "faces": report.metrics.total_faces_detected,
-        "repeated": _repeated(report.note),
+        "repeated": report.faces_repeated,
         **report.timings,
         "load": loaded,
         "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     print(json.dumps(result))
-
-
-def _repeated(note: str | None) -> int:
-    """Faces that kept the score of the one before them, as the report says in words."""
-    found = re.search(r"(\d+) of \d+ faces had hardly changed", note or "")
-    return int(found[1]) if found else 0
 
 
 if __name__ == "__main__":

@@ -139,9 +139,11 @@ def test_a_still_video_is_scored_once_in_fast_mode_and_says_so(
     assert scored <= 4
     assert fast.note is not None
     assert f"{40 - scored} of 40 faces had hardly changed" in fast.note
+    assert fast.faces_repeated == 40 - scored
     thorough = faceproof.scan(still, detector=counted, frames="all")
     assert sum(network.batches) == scored + 40
     assert thorough.note is None
+    assert thorough.faces_repeated == 0
     assert fast.score == pytest.approx(thorough.score, abs=0.01)
 
 

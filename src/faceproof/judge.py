@@ -285,6 +285,7 @@ def make_report(
     detector: Detector,
     *,
     frames_failed: int,
+    faces_repeated: int = 0,
     processing_time: float,
     timings: dict[str, float],
     notes: Sequence[str] = (),
@@ -301,6 +302,7 @@ def make_report(
         media=media,
         detector=detector_facts(detector),
         frames_failed=frames_failed,
+        faces_repeated=faces_repeated,
         processing_time=processing_time,
         timings=timings,
     )
@@ -337,6 +339,7 @@ def judge_again(report: Report, spec: DetectorSpec) -> Report:
         media=report.media,
         detector=_detector_facts(spec, spec_sha256(spec), ran.runtime, ran.precision),
         frames_failed=report.frames_failed,
+        faces_repeated=report.faces_repeated,
         processing_time=report.processing_time,
         timings=report.timings,
     )

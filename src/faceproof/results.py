@@ -198,7 +198,8 @@ class EnsembleFacts(_Model):
 
 class Report(_Model):
     """The answer for one file. ``score`` is that of its most suspicious person, or of the detector's rule over all faces;
-    ``band`` the one its verdict was given by, null unless the detector has bands by quality."""
+    ``band`` the one its verdict was given by, null unless the detector has bands by quality. ``faces_repeated`` were not
+    scored: in fast mode a face that hardly changed keeps the score of the one before it."""
 
     schema_version: Literal["1.0"] = SCHEMA_VERSION
     faceproof_version: str
@@ -211,6 +212,7 @@ class Report(_Model):
     band: AppliedBand | None = None
     frames_analyzed: int
     frames_failed: int
+    faces_repeated: int = 0
     frame_predictions: list[FrameScore]
     tracks: list[TrackScore]
     metrics: Metrics

@@ -126,6 +126,7 @@ def scan(
             judged,
             detector,
             frames_failed=looking.frames_failed,
+            faces_repeated=looking.faces_repeated,
             processing_time=time.perf_counter() - started,
             timings=watch.seconds,
             notes=looking.told(),

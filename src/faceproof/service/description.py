@@ -44,6 +44,7 @@ _REPORT: dict[str, Any] = {
     "confidence": 0.86,
     "frames_analyzed": 1,
     "frames_failed": 0,
+    "faces_repeated": 0,
     "frame_predictions": [
         {
             "index": 90,
