@@ -37,6 +37,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("ok", "cpu", f"{cpu_name()}, {usable_cores()} cores, {vector}, {bf16}")
     for package in ("numpy", "opencv-python-headless", "av", "pillow", "onnxruntime", "openvino"):
         yield _package(package)
+    yield _torch()
     try:
         specs = list(installed_specs())
     except SpecError as error:
@@ -57,6 +58,34 @@ def _package(name: str) -> Finding:
         return Finding("wrong", name, "not installed", "Reinstall faceproof.")
 
 
+def _torch() -> Finding:
+    if find_spec("torch") is None:
+        return Finding("absent", "torch", "not installed; training needs it, and --runtime torch")
+    from faceproof.runtime.torch import device_name
+
+    return Finding("ok", "torch", f"{version('torch')}, {device_name() or 'no CUDA device'}")
+
+
+def _ways() -> Iterator[tuple[Runtime, Precision, str]]:
+    """Every runtime, precision and device a scan may run a network with here, GPUs where an engine reaches one."""
+    yield "onnx", "fp32", "cpu"
+    yield "openvino", "fp32", "cpu"
+    if computes_bf16():
+        yield "openvino", "bf16", "cpu"
+    if find_spec("onnxruntime") is not None:
+        import onnxruntime
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            yield "onnx", "fp32", "cuda"
+    if find_spec("torch") is not None and find_spec("onnx") is not None:
+        from faceproof.runtime.torch import computes, sees_cuda
+
+        if sees_cuda():
+            yield "torch", "fp32", "cuda"
+            if computes("cuda", "bf16"):
+                yield "torch", "bf16", "cuda"
+
+
 def examine_detector(installed: InstalledSpec) -> Iterator[Finding]:
     """One detector: its weights' checksum, then every golden row on every runtime this machine has."""
     spec = installed.spec
@@ -72,13 +101,10 @@ def examine_detector(installed: InstalledSpec) -> Iterator[Finding]:
     if not spec.golden:
         yield Finding("absent", f"{spec.name} golden", "no known answers in its spec")
         return
-    ways: list[tuple[Runtime, Precision]] = [("onnx", "fp32"), ("openvino", "fp32")]
-    if computes_bf16():
-        ways.append(("openvino", "bf16"))
-    for runtime, precision in ways:
-        subject = f"{spec.name} {runtime} {precision}"
+    for runtime, precision, device in _ways():
+        subject = f"{spec.name} {runtime} {precision}" + (f" {device}" if device != "cpu" else "")
         try:
-            detector = Detector(spec, load_network(path, runtime=runtime, precision=precision))
+            detector = Detector(spec, load_network(path, runtime=runtime, device=device, precision=precision))
             worst = 0.0
             for row in spec.golden:
                 logit = difference(detector, golden_crop(row.asset, installed.source.parent))

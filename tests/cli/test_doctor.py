@@ -76,9 +76,8 @@ def test_a_runtime_that_is_not_installed_is_named_with_its_remedy(
     import importlib.util
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime" else real(name, *rest)
-    )
+    missing = ("onnxruntime", "torch")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in missing else real(name, *rest))
     ran = run("scan", astronaut_png, "--detector", "toy", "--device", "cuda")
     assert ran.code == 1
     assert "onnxruntime is not installed" in ran.err

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,36 @@ from faceproof.runtime import FakeNetwork, Network, load_network
 from faceproof.runtime import onnx as runtime_of_device
 from faceproof.runtime.cpu import computes_bf16
 
-RUNTIMES = ["openvino", "onnx"]
+RUNTIMES = [
+    "openvino",
+    "onnx",
+    "torch",
+    pytest.param("onnx cuda", marks=pytest.mark.gpu),
+    pytest.param("torch cuda", marks=pytest.mark.gpu),
+]
+
+
+def load(path: Path, runtime: str, **options: Any) -> Network:
+    """``runtime`` on the CPU, or on the device named behind it; skips where this machine has no such thing."""
+    runtime, _, device = runtime.partition(" ")
+    if runtime == "torch":
+        pytest.importorskip("torch")
+    if device and runtime == "torch":
+        from faceproof.runtime.torch import sees_cuda
+
+        if not sees_cuda():
+            pytest.skip("torch sees no CUDA device")
+    elif device:
+        import onnxruntime as ort
+
+        if runtime_of_device.PROVIDERS[device] not in ort.get_available_providers():
+            pytest.skip(f"this ONNX Runtime was built without {device}")
+    return load_network(path, runtime=runtime, device=device or "cpu", **options)
+
+
+def close(runtime: str) -> float:
+    """ONNX Runtime multiplies in TensorFloat-32 on GPUs unless told otherwise."""
+    return 5e-3 if runtime == "onnx cuda" else 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +86,10 @@ def batch() -> np.ndarray:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_outputs_have_names_shapes_and_dtype(small_network: Path, batch: np.ndarray, runtime: str) -> None:
-    network = load_network(small_network, runtime=runtime, precision="fp32")
+    network = load(small_network, runtime, precision="fp32")
     assert isinstance(network, Network)
-    assert network.runtime == runtime
+    assert [network.runtime, network.device] == [*runtime.split(), "cpu"][:2]
     assert network.precision == "fp32"
-    assert network.device == "cpu"
     assert set(network.outputs) == {"logit", "heatmap"}
     outputs = network.run(batch)
     assert outputs["logit"].shape == (5,)
@@ -68,10 +97,12 @@ def test_outputs_have_names_shapes_and_dtype(small_network: Path, batch: np.ndar
     assert all(value.dtype == np.float32 for value in outputs.values())
 
 
-def test_runtimes_agree(small_network: Path, batch: np.ndarray) -> None:
-    one, two = (load_network(small_network, runtime=r, precision="fp32").run(batch) for r in RUNTIMES)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_runtimes_agree(small_network: Path, batch: np.ndarray, runtime: str) -> None:
+    one = load(small_network, "onnx", precision="fp32").run(batch)
+    two = load(small_network, runtime, precision="fp32").run(batch)
     for name in one:
-        np.testing.assert_allclose(one[name], two[name], atol=1e-5)
+        np.testing.assert_allclose(one[name], two[name], atol=close(runtime))
 
 
 @pytest.mark.skipif(not computes_bf16(), reason="this CPU has no bfloat16")
@@ -84,7 +115,7 @@ def test_bf16_is_close(small_network: Path, batch: np.ndarray) -> None:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_results_are_not_overwritten_by_the_next_run(small_network: Path, batch: np.ndarray, runtime: str) -> None:
-    network = load_network(small_network, runtime=runtime)
+    network = load(small_network, runtime)
     first = network.run(batch)["logit"]
     kept = first.copy()
     network.run(batch * 2)
@@ -93,17 +124,17 @@ def test_results_are_not_overwritten_by_the_next_run(small_network: Path, batch:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_batches_of_other_sizes_may_follow(small_network: Path, runtime: str) -> None:
-    network = load_network(small_network, runtime=runtime, precision="fp32")
+    network = load(small_network, runtime, precision="fp32")
     whole = np.random.default_rng(1).normal(0, 1, (4, 3, 16, 16)).astype(np.float32)
     together = network.run(whole)["logit"]
     alone = np.concatenate([network.run(whole[i : i + 1])["logit"] for i in range(4)])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(together, alone, atol=close(runtime))
     assert network.run(whole[:, :, :9, :13])["heatmap"].shape == (4, 9, 13)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_inputs_that_are_not_contiguous_are_taken(small_network: Path, batch: np.ndarray, runtime: str) -> None:
-    network = load_network(small_network, runtime=runtime, precision="fp32")
+    network = load(small_network, runtime, precision="fp32")
     flipped = batch[:, :, :, ::-1]
     np.testing.assert_allclose(network.run(flipped)["logit"], network.run(flipped.copy())["logit"], atol=1e-6)
 
@@ -111,7 +142,7 @@ def test_inputs_that_are_not_contiguous_are_taken(small_network: Path, batch: np
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_batch_of_another_kind_is_a_network_error(small_network: Path, runtime: str) -> None:
     with pytest.raises(NetworkError, match="refused a batch"):
-        load_network(small_network, runtime=runtime).run(np.zeros((1, 4, 8, 8), np.float32))
+        load(small_network, runtime).run(np.zeros((1, 4, 8, 8), np.float32))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -121,7 +152,7 @@ def test_a_file_that_is_no_network_is_a_network_error(tmp_path: Path, runtime: s
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(NetworkError, match="cannot load"):
-        load_network(path, runtime=runtime)
+        load(path, runtime)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +160,7 @@ def test_a_file_that_is_no_network_is_a_network_error(tmp_path: Path, runtime: s
     [
         {"device": "abacus"},
         {"device": "cuda", "runtime": "openvino"},
+        {"device": "coreml", "runtime": "torch"},
         {"precision": "bf16", "runtime": "onnx"},
         {"precision": "int3"},
         {"runtime": "caffe"},
@@ -147,7 +179,7 @@ def test_a_device_without_its_provider_says_which_build_is_missing(small_network
     if provider in ort.get_available_providers():
         pytest.skip(f"this ONNX Runtime has {provider}")
     with pytest.raises(DeviceError, match=provider) as caught:
-        load_network(small_network, device=device)
+        load_network(small_network, runtime="onnx", device=device)
     assert device in caught.value.remedy
 
 
@@ -175,8 +207,8 @@ def test_a_device_is_asked_of_its_own_provider(
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_streams_may_run_at_once_and_say_the_same(small_network: Path, batch: np.ndarray, runtime: str) -> None:
-    alone = load_network(small_network, runtime=runtime, precision="fp32", threads=1).run(batch)
-    network = load_network(small_network, runtime=runtime, precision="fp32", threads=2, streams=2)
+    alone = load(small_network, runtime, precision="fp32", threads=1).run(batch)
+    network = load(small_network, runtime, precision="fp32", threads=2, streams=2)
     with ThreadPoolExecutor(4) as pool:
         for outputs in pool.map(network.run, [batch] * 24):
             for name, value in outputs.items():

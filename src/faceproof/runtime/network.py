@@ -13,7 +13,7 @@ import numpy.typing as npt
 from faceproof.errors import DeviceError, RuntimeMissingError
 
 Precision = Literal["auto", "fp32", "bf16"]
-# "auto", "openvino", "onnx", or the address of a server: "triton://host:port/model".
+# "auto", "openvino", "onnx", "torch", or the address of a server: "triton://host:port/model".
 Runtime = str
 FloatArray = npt.NDArray[np.float32]
 
@@ -81,7 +81,8 @@ def load_network(
     """Load an ONNX file (or an OpenVINO ``.xml``).
 
     ``runtime="auto"`` takes OpenVINO on CPUs where it is installed and ONNX Runtime otherwise and for every
-    other device. ``precision="auto"`` is bf16 where the CPU computes it natively and fp32 elsewhere.
+    other device; for ``device="cuda"`` torch, where ONNX Runtime cannot use one and torch can. ``precision="auto"`` is
+    bf16 where OpenVINO or torch run on a device that computes it natively, and fp32 elsewhere.
     ``threads`` bounds the cores used; by default all that this process may use. ``streams`` calls may run at once and share
     them: more work in all where one call alone cannot fill the cores, each call slower. ``runtime="triton://host:port/model"``
     runs the network on a server of the Open Inference Protocol instead (:mod:`faceproof.runtime.triton`).
@@ -96,24 +97,53 @@ def load_network(
 
         here = {"device": device, "precision": precision, "threads": threads}
         return TritonNetwork(runtime, local=lambda: load_network(path, **here))  # type: ignore[arg-type]
-    if runtime not in ("auto", "openvino", "onnx"):
+    if runtime not in ("auto", *_PACKAGES):
         raise DeviceError(
-            f"unknown runtime {runtime!r}", remedy="Use auto, openvino, onnx or triton://host:port/model."
+            f"unknown runtime {runtime!r}", remedy="Use auto, openvino, onnx, torch or triton://host:port/model."
         )
     if runtime == "auto":
         openvino_fits = device in ("auto", "cpu") and importlib.util.find_spec("openvino") is not None
-        runtime = "openvino" if openvino_fits or path.suffix == ".xml" else "onnx"
-    package, extra = {"openvino": ("openvino", "openvino"), "onnx": ("onnxruntime", "faceproof[onnx]")}[runtime]
-    if importlib.util.find_spec(package) is None:
-        gpu = " (for a GPU onnxruntime-gpu instead)" if runtime == "onnx" else ""
-        raise RuntimeMissingError(
-            f"{package} is not installed, which --runtime {runtime} or --device {device} needs",
-            remedy=f"Run `pip install '{extra}'`{gpu}, or leave --runtime and --device at auto.",
-        )
+        if openvino_fits or path.suffix == ".xml":
+            runtime = "openvino"
+        else:
+            runtime = "torch" if device == "cuda" and only_torch_has_cuda() else "onnx"
+    packages, extra = _PACKAGES[runtime]
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            gpu = " (for a GPU onnxruntime-gpu instead)" if runtime == "onnx" else ""
+            raise RuntimeMissingError(
+                f"{package} is not installed, which --runtime {runtime} or --device {device} needs",
+                remedy=f"Run `pip install '{extra}'`{gpu}, or leave --runtime and --device at auto.",
+            )
     if runtime == "openvino":
         from faceproof.runtime.openvino import OpenVinoNetwork
 
         return OpenVinoNetwork(path, device=device, precision=precision, threads=threads, streams=streams)
+    if runtime == "torch":
+        from faceproof.runtime.torch import TorchNetwork
+
+        return TorchNetwork(path, device=device, precision=precision, threads=threads, streams=streams)
     from faceproof.runtime.onnx import OnnxNetwork
 
     return OnnxNetwork(path, device=device, precision=precision, threads=threads, streams=streams)
+
+
+_PACKAGES: dict[Runtime, tuple[tuple[str, ...], str]] = {
+    "openvino": (("openvino",), "openvino"),
+    "onnx": (("onnxruntime",), "faceproof[onnx]"),
+    "torch": (("torch", "onnx"), "faceproof[train]"),
+}
+
+
+def only_torch_has_cuda() -> bool:
+    """Whether torch reaches a CUDA device here and ONNX Runtime was not built to; imports what is installed of both."""
+    if importlib.util.find_spec("onnxruntime") is not None:
+        import onnxruntime
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            return False
+    if any(importlib.util.find_spec(package) is None for package in _PACKAGES["torch"][0]):
+        return False
+    from faceproof.runtime.torch import sees_cuda
+
+    return sees_cuda()

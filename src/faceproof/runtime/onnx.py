@@ -49,9 +49,10 @@ class OnnxNetwork:
             raise DeviceError(f"unknown device {device!r}", remedy=f"Use auto or one of {', '.join(PROVIDERS)}.")
         provider = PROVIDERS[device]
         if provider not in ort.get_available_providers():
+            torch = " or, with torch, its build for CUDA" if device == "cuda" else ""
             raise DeviceError(
                 f"this ONNX Runtime was built without {provider}",
-                remedy=f"Install the onnxruntime build for {device}, or use --device cpu.",
+                remedy=f"Install the onnxruntime build for {device}{torch}, or use --device cpu.",
             )
         options = ort.SessionOptions()
         # A session may be run by several threads at once; each then brings its share of the cores.
