@@ -124,7 +124,7 @@ def _boxes(pixels: Image, detector: Detector) -> list[tuple[float, float, float,
     if rule.keep == "none":
         return [None]
     finder = FaceDetector(thresholds=rule.thresholds, min_face=rule.min_face, factor=rule.factor, scale=rule.scale)
-    found = finder.detect(pixels)
+    found = finder.detect(pixels, still=True)
     if rule.keep != "all":
         key = (lambda face: face.score) if rule.keep == "best" else (lambda face: 0.0)
         found = sorted(found, key=key, reverse=True)[:1]

@@ -338,7 +338,7 @@ class _Scan:
         """Find the faces of neighbouring frames and cut them out."""
         found: Iterator[list[Face]] = repeat([])
         if self.spec.faces.keep != "none":
-            found = find_and_follow(self._find, [frame.image for frame in run])
+            found = find_and_follow(self._find, [frame.image for frame in run], still=self.info.kind == "image")
         seen = []
         for frame in run:
             with self.watch("detect"):

@@ -50,6 +50,19 @@ def test_min_face_means_what_it_means_there(crowd, published, boxes_of):
     assert overlaps(truth, ours).max(axis=1).min() > 0.99
 
 
+def test_a_large_photograph_is_searched_for_smaller_faces_than_a_frame_of_a_video(astronaut):
+    """Faces of 70 pixels, 8064 pixels across: reduced as a video's frame they would have 16."""
+    photograph = np.full((400, 8064, 3), 90, np.uint8)
+    small = cv2.resize(astronaut, (330, 330), interpolation=cv2.INTER_AREA)
+    for x in (300, 4000, 7500):
+        photograph[40:370, x : x + 330] = small
+    finder = FaceDetector(min_face=32)
+    found = finder.detect(photograph, still=True)
+    assert len(found) == 3
+    assert all(60 < face.side < 80 for face in found)
+    assert not finder.detect(photograph)
+
+
 def test_scale_one_half_is_the_published_half_size_detection(crowd, published, boxes_of):
     frame = crowd[:-1, :-1].copy()  # odd sides: the half is rounded down, boxes are doubled
     half = np.asarray(Image.fromarray(frame).resize((frame.shape[1] // 2, frame.shape[0] // 2)))

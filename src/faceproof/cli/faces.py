@@ -53,7 +53,7 @@ def faces(
         with (out / "faces.csv").open("w", newline="", encoding="utf-8", buffering=1) as file:
             table = _Table(file)
             for frame in media.read_frames(info, frames):
-                found = detector.detect(frame.image)
+                found = detector.detect(frame.image, still=info.kind == "image")
                 for face, track in zip(found, tracker.update(frame, found), strict=True):
                     x0, y0, x1, y1 = (float(value) for value in face.box)
                     one = _Written(stem, frame.index, frame.time, track, (x0, y0, x1, y1), float(face.score))

@@ -24,10 +24,10 @@ SEARCH_EVERY = 5
 _APART = 0.3
 
 
-def find_and_follow(detector: FaceDetector, images: Sequence[Image]) -> Iterator[list[Face]]:
+def find_and_follow(detector: FaceDetector, images: Sequence[Image], *, still: bool = False) -> Iterator[list[Face]]:
     """Faces of neighbouring uint8 RGB frames of one size: searched for in the first, followed through the others.
 
-    A face whose pixels hardly change keeps its very box.
+    A face whose pixels hardly change keeps its very box. ``still``: a picture of its own, see :meth:`FaceDetector.detect`.
     """
     faces: list[Face] = []
     looks: list[Grey] = []
@@ -40,7 +40,7 @@ def find_and_follow(detector: FaceDetector, images: Sequence[Image]) -> Iterator
                 if face is not None:
                     faces[i], looks[i] = face, look_of(_pixels(image, face))
         if place == 0 or None in again or (moved and not _are_apart(faces)):
-            faces = detector.detect(image)
+            faces = detector.detect(image, still=still)
             looks = [look_of(_pixels(image, face)) for face in faces]
         yield list(faces)
 
