@@ -82,7 +82,7 @@ def test_one_pass_for_all_members(bright: Detector, clip_mp4: Path, monkeypatch:
     monkeypatch.setattr(
         FaceDetector,
         "detect",
-        lambda self, image: looked.append(1) or detect(self, image),  # type: ignore[func-returns-value]
+        lambda self, image, **how: looked.append(1) or detect(self, image, **how),  # type: ignore[func-returns-value]
     )
     monkeypatch.setattr(scanning, "read_frames", lambda *a, **k: decoded.append(1) or read(*a, **k))  # type: ignore[func-returns-value]
     wide = named(bright, "wide", faces=bright.spec.faces.model_copy(update={"margin": Margin(kind="thirds")}))
