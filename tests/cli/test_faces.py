@@ -94,7 +94,9 @@ def test_what_may_be_no_face_is_said(
 
     real = faces.FaceDetector.detect
     monkeypatch.setattr(
-        faces.FaceDetector, "detect", lambda self, image, **how: [replace(face, score=0.9) for face in real(self, image, **how)]
+        faces.FaceDetector,
+        "detect",
+        lambda self, image, **how: [replace(face, score=0.9) for face in real(self, image, **how)],
     )
     ran = run("faces", astronaut_png, "--out", tmp_path / "crops")
     assert "Perhaps no face: person 1. The face search is less sure than 0.95" in ran.out
