@@ -150,6 +150,17 @@ class Loaded(NamedTuple):
     members: list[Recipe]
 
 
+def seat(networks: Sequence[nn.Module], recipes: Sequence[Recipe]) -> tuple[nn.Module, InputTable]:
+    """Networks, the widest view first, as one that takes one picture, and that picture's input table.
+
+    A single network that looks straight at the face is itself. Raises TrainingError as `plan_views` does.
+    """
+    if len(networks) == 1 and not recipes[0].input.down:
+        return networks[0], recipes[0].input
+    whole, views = plan_views([recipe.input for recipe in recipes])
+    return Committee(networks, views, whole.size).eval(), whole
+
+
 def load_committee(paths: Sequence[Path], *, averaged: bool = True) -> Loaded:
     """The network of one checkpoint, or the committee of several. Raises TrainingError where they cannot sit together."""
     loaded = sorted(
@@ -157,12 +168,12 @@ def load_committee(paths: Sequence[Path], *, averaged: bool = True) -> Loaded:
     )
     networks, recipes = [network for network, _ in loaded], [recipe for _, recipe in loaded]
     first = recipes[0]
-    if len(loaded) == 1 and not first.input.down:
-        return Loaded(networks[0], first, recipes)
-    whole, views = plan_views([recipe.input for recipe in recipes])
+    network, whole = seat(networks, recipes)
+    if whole is first.input:
+        return Loaded(network, first, recipes)
     low, high = (side * whole.crop / first.input.crop for side in first.pairs.crop)
     recipe = first.model_copy(update={"input": whole, "pairs": first.pairs.model_copy(update={"crop": (low, high)})})
-    return Loaded(Committee(networks, views, whole.size).eval(), recipe, recipes)
+    return Loaded(network, recipe, recipes)
 
 
 def load_teacher(recipe: Recipe, device: torch.device) -> nn.Module | None:

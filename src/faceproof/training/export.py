@@ -20,7 +20,7 @@ from torch import nn
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints
 from faceproof.training.convert.storage import share_equal, store_half
-from faceproof.training.networks import build_network
+from faceproof.training.networks import blank_network
 from faceproof.training.recipe import Recipe
 
 OPSET = 17
@@ -53,7 +53,7 @@ def load_network(checkpoint: str | Path, *, averaged: bool = True) -> tuple[nn.M
     """The averaged weights of a checkpoint (the plain ones where nothing was averaged), its recipe and its metrics."""
     stored = checkpoints.load(Path(checkpoint))
     recipe = Recipe.model_validate(stored["recipe"])
-    network = build_network(recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": ""})}))
+    network = blank_network(recipe)
     network.load_state_dict((stored["average"] if averaged else None) or stored["network"])
     return network.eval(), recipe, dict(stored.get("metrics") or {})
 

@@ -204,6 +204,11 @@ def build_network(recipe: Recipe) -> nn.Module:
     return network
 
 
+def blank_network(recipe: Recipe) -> nn.Module:
+    """The recipe's network before any starting weights: for weights that are at hand. Raises as `build_network` does."""
+    return build_network(recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": ""})}))
+
+
 def _load_start(network: nn.Module, path: Path) -> None:
     """Fill a network from one of our checkpoints or a plain state dict."""
     if not path.is_file():

@@ -22,7 +22,7 @@ from faceproof.training import checkpoints, pairs
 from faceproof.training.data import PairSource, open_loader
 from faceproof.training.export import fit_platt
 from faceproof.training.loop import auroc, score_pictures
-from faceproof.training.networks import FaceNetwork, build_network
+from faceproof.training.networks import FaceNetwork, blank_network
 from faceproof.training.recipe import Recipe
 from faceproof.training.shards import FaceStore
 
@@ -57,7 +57,7 @@ def fit_head(
         raise TrainingError("Only a head on the statistics of features is fitted alone: set network.statistics = true")
     if not recipe.pairs.held_out:
         raise TrainingError("The scale of the logit is fitted on people held out: set pairs.held_out above 0")
-    network = build_network(recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": ""})}))
+    network = blank_network(recipe)
     assert isinstance(network, FaceNetwork)
     stored = checkpoints.load(Path(start))
     _take_over(network, stored["average"] or stored["network"], Path(start))

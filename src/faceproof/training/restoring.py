@@ -17,11 +17,11 @@ from torch import nn
 
 from faceproof.errors import TrainingError, WeightsError
 from faceproof.training import checkpoints, pairs
-from faceproof.training.committee import Committee, plan_views
+from faceproof.training.committee import seat
 from faceproof.training.convert.storage import restore_floats
 from faceproof.training.data import PairSource
 from faceproof.training.export import check_parity
-from faceproof.training.networks import FaceNetwork, build_network
+from faceproof.training.networks import FaceNetwork, blank_network, build_network
 from faceproof.training.recipe import Recipe
 
 _PAIRS = 96  # whose statistics BatchNorm is given
@@ -155,7 +155,7 @@ def _norms(layer: nn.Conv2d) -> torch.Tensor:
 
 
 def _blank(recipe: Recipe) -> FaceNetwork:
-    network = build_network(recipe.model_copy(update={"network": recipe.network.model_copy(update={"init": ""})}))
+    network = blank_network(recipe)
     if not isinstance(network, FaceNetwork):
         raise WeightsError(f"Only networks of our own can be restored, {recipe.name} is a documented system's")
     return network.eval()
@@ -207,13 +207,9 @@ def _fill(
 
 
 def _compare(path: Path, networks: Sequence[FaceNetwork], recipes: Sequence[Recipe]) -> None:
-    joint: nn.Module = networks[0]
-    size = recipes[0].input.size
-    if len(networks) > 1 or recipes[0].input.down:
-        whole, views = plan_views([recipe.input for recipe in recipes])
-        joint, size = Committee(networks, views, whole.size), whole.size
+    joint, whole = seat(networks, recipes)
     try:
-        check_parity(joint, path, size, tolerance=_TOLERANCE)
+        check_parity(joint, path, whole.size, tolerance=_TOLERANCE)
     except TrainingError as error:
         raise WeightsError(
             f"{path} gives other scores than the networks of these recipes: {error.message}",
