@@ -35,6 +35,7 @@ def watch(
 ) -> None:
     """Scan every picture and video that arrives in a folder, until Ctrl-C."""
     from faceproof.batch import scan_one
+    from faceproof.cli.outlets import nobody_reads
     from faceproof.cli.terminal import error_console, failure, one_line, out_console, print_error, print_report
     from faceproof.errors import FaceproofError, OutputError
     from faceproof.evidence.arrivals import arrivals
@@ -63,6 +64,8 @@ def watch(
             print_error(failure(outcome), outcome.remedy)
             continue
         print_report(out_console(), outcome)
+        if evidence is None and json_lines is None and nobody_reads():
+            return
         if evidence is not None:
             try:
                 kept = gather(outcome, ready, path, options=options)
@@ -88,6 +91,7 @@ def cam(
     """
     import time
 
+    from faceproof.cli.outlets import nobody_reads
     from faceproof.cli.terminal import out_console
     from faceproof.evidence.live import judge_live, live_frames
 
@@ -100,6 +104,8 @@ def cam(
         for state in judge_live(frames, ready, window=window):
             last = state
             show(state)
+            if nobody_reads():
+                break
             if seconds is not None and time.monotonic() - started >= seconds:
                 break
     if last is not None:

@@ -92,6 +92,7 @@ def scan(
     """Judge pictures, videos and folders.
 
     Exit codes: 0 done, 1 some input failed, 2 wrong usage, 3 signs of manipulation found (with --fail-on-fake).
+    A reader that goes away (| head -1) changes none of them, and what was asked for is written.
     """
     from faceproof import media
     from faceproof.batch import ScanOptions
