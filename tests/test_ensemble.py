@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import faceproof
-from faceproof import scanning
+from faceproof import stages
 from faceproof.detectors import ensemble as ensembles
 from faceproof.detectors.detector import Crop, Detector, FloatArray, load_detector
 from faceproof.detectors.ensemble import (
@@ -78,13 +78,13 @@ def named(detector: Detector, name: str, **parts: object) -> Detector:
 def test_one_pass_for_all_members(bright: Detector, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[object] = []
     decoded: list[object] = []
-    detect, read = FaceDetector.detect, scanning.read_frames
+    detect, read = FaceDetector.detect, stages.read_frames
     monkeypatch.setattr(
         FaceDetector,
         "detect",
         lambda self, image, **how: looked.append(1) or detect(self, image, **how),  # type: ignore[func-returns-value]
     )
-    monkeypatch.setattr(scanning, "read_frames", lambda *a, **k: decoded.append(1) or read(*a, **k))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(stages, "read_frames", lambda *a, **k: decoded.append(1) or read(*a, **k))  # type: ignore[func-returns-value]
     wide = named(bright, "wide", faces=bright.spec.faces.model_copy(update={"margin": Margin(kind="thirds")}))
     report = faceproof.scan(clip_mp4, detector=joint(bright, wide, named(bright, "third")), frames="8")
     assert len(looked) == 8

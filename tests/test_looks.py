@@ -41,9 +41,9 @@ def looked_at(*tracks: list[float], every: int = 10) -> list[JudgedFrame]:
     return made
 
 
-@given(count=st.integers(1, 5000))
-def test_looks_are_the_even_frames_once_each(count: int) -> None:
-    looks = [list(look.indices(count)) for look in first_looks(count)]
+@given(count=st.integers(1, 5000), aside=st.booleans())
+def test_looks_are_the_even_frames_once_each(count: int, aside: bool) -> None:
+    looks = [list(look.indices(count)) for look in first_looks(count, aside=aside)]
     together = sorted(index for look in looks for index in look)
     assert together == sorted(set(together))
     assert len(together) == min(count, FIRST_LOOK)

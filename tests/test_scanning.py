@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import faceproof
-from faceproof import scanning
+from faceproof import stages
 from faceproof.detectors.detector import Detector, load_detector
 from faceproof.detectors.spec import Faces, Frames
 from faceproof.errors import MediaError, NetworkError, OptionError, UnknownDetectorError
 from faceproof.events import EventName, ProgressEvent
 from faceproof.looks import SECOND_LOOK_FRAMES, SECOND_LOOK_MOMENTS, second_look_plan
-from faceproof.media import containers, videos
+from faceproof.media import Sampling, containers, videos
 from faceproof.results import Reason, Verdict
 from faceproof.runtime import FakeNetwork
 
@@ -107,6 +107,30 @@ def test_auto_stops_where_the_verdict_is_settled_and_goes_on_where_it_is_not(
     assert faceproof.scan(clip_noface_mp4, detector=toy).frames_analyzed == 32
 
 
+@pytest.mark.parametrize(("threshold", "looked_at"), [(0.0, 16), (None, 32)])
+def test_even_looks_decode_a_video_once(
+    toy: Detector, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch, threshold: float | None, looked_at: int
+) -> None:
+    """Settled by the first look or open after it: what the second may want was put aside."""
+    read = stages.read_frames
+    score = faceproof.scan(clip_mp4, detector=toy, frames="all").score
+    assert score is not None
+    rule = toy.spec.verdict.model_copy(
+        update={"threshold": score if threshold is None else threshold, "band": None, "frame_threshold": 1.0}
+    )
+    readings: list[Sampling] = []
+
+    def counted(info: Any, sampling: Sampling, **options: Any) -> Iterator[Any]:
+        readings.append(sampling)
+        return read(info, sampling, **options)
+
+    monkeypatch.setattr(stages, "read_frames", counted)
+    report = faceproof.scan(clip_mp4, detector=with_spec(toy, verdict=rule))
+    even = [sampling for sampling in readings if sampling.rule == "near"]
+    assert len(even) == 1
+    assert len({f.index for f in report.frame_predictions} & set(Sampling("count", 32).indices(90))) == looked_at
+
+
 def one_after_another(items: Iterator[Any], work: Callable[[Any], Any], *, workers: int, name: str) -> Generator[Any]:
     """The stages without threads."""
     for item in items:
@@ -123,7 +147,7 @@ def test_side_by_side_says_exactly_what_one_after_another_says(
         return report.model_dump(exclude={"processing_time", "timings"})
 
     side_by_side = answer()
-    monkeypatch.setattr(scanning, "ordered", one_after_another)
+    monkeypatch.setattr(stages, "ordered", one_after_another)
     assert side_by_side == answer()
 
 
@@ -201,7 +225,7 @@ def test_a_network_that_fails_half_way_ends_the_scan_with_its_own_error(toy: Det
 def test_a_slow_network_does_not_pile_up_frames(toy: Detector, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: set[int] = set()
     most = 0
-    real = scanning.read_frames
+    real = stages.read_frames
 
     def counted(*arguments: Any, **options: Any) -> Iterator[Any]:
         nonlocal most
@@ -215,7 +239,7 @@ def test_a_slow_network_does_not_pile_up_frames(toy: Detector, clip_mp4: Path, m
         time.sleep(0.15)
         return batch.mean(axis=(1, 2, 3))
 
-    monkeypatch.setattr(scanning, "read_frames", counted)
+    monkeypatch.setattr(stages, "read_frames", counted)
     report = faceproof.scan(clip_mp4, detector=Detector(toy.spec, FakeNetwork(slow)), frames="all")
     assert report.frames_analyzed == 90
     assert most <= 12

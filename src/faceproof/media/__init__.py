@@ -26,11 +26,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import BinaryIO
 
 from faceproof.media import animations, pictures
 from faceproof.media.ahead import read_ahead
+from faceproof.media.aside import SetAside
 from faceproof.media.facts import DecodeStats, Frame, Limits, MediaInfo, Timeline
 from faceproof.media.files import EXTENSIONS, is_media_name, open_regular, sha256_of, walk
 from faceproof.media.sampling import Sampling, parse_sampling
@@ -42,6 +42,7 @@ __all__ = [
     "Limits",
     "MediaInfo",
     "Sampling",
+    "SetAside",
     "is_media_name",
     "parse_sampling",
     "probe",
@@ -131,6 +132,7 @@ def read_frames(
     *,
     limits: Limits = _DEFAULT_LIMITS,
     stats: DecodeStats | None = None,
+    aside: SetAside | None = None,
 ) -> Iterator[Frame]:
     """Stream the frames asked for, in the order in which they are shown.
 
@@ -144,17 +146,22 @@ def read_frames(
         ``Sampling("near", given=...)`` others stand in for them as by rule.
     stats: set to zero when reading starts, then kept up to date; frames between the wanted ones count too, those that
         need no decoding as skipped. From the first damage on, everything is decoded and counted, from the start.
+    aside: takes other frames of a video on the way; those of pictures and animations it leaves to another reading.
 
     Raises
     ------
     OptionError: the sampling makes no sense (at once, before anything is opened).
     MediaError: the file cannot be opened, or nothing in it decodes (at the first frame).
     """
-    return _read(source, parse_sampling(sampling), limits, DecodeStats() if stats is None else stats)
+    return _read(source, parse_sampling(sampling), limits, DecodeStats() if stats is None else stats, aside)
 
 
 def _read(
-    source: str | os.PathLike[str] | MediaInfo, sampling: Sampling, limits: Limits, stats: DecodeStats
+    source: str | os.PathLike[str] | MediaInfo,
+    sampling: Sampling,
+    limits: Limits,
+    stats: DecodeStats,
+    aside: SetAside | None,
 ) -> Iterator[Frame]:
     stats.frames_decoded = stats.frames_failed = stats.frames_skipped = 0
     path = source.path if isinstance(source, MediaInfo) else Path(source)
@@ -163,14 +170,14 @@ def _read(
         if picture is not None and not picture.animated:
             yield from _read_picture(file, path, sampling, limits, stats)
             return
-        if picture is None:
-            from faceproof.media import videos
+        if picture is not None:
+            timeline = _known_timeline(source, file) or animations.survey(file, path, limits).timeline
+            yield from animations.read(file, path, timeline, sampling, limits, stats)
+            return
+        from faceproof.media import videos
 
-            room: ModuleType = videos
-        else:
-            room = animations
-        timeline = _known_timeline(source, file) or room.survey(file, path, limits).timeline
-        yield from room.read(file, path, timeline, sampling, limits, stats)
+        timeline = _known_timeline(source, file) or videos.survey(file, path, limits).timeline
+        yield from videos.read(file, path, timeline, sampling, limits, stats, aside)
 
 
 def _read_picture(

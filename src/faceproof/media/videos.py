@@ -22,6 +22,7 @@ from faceproof.errors import (
     MediaLimitError,
     MediaUnsupportedError,
 )
+from faceproof.media.aside import SetAside
 from faceproof.media.containers import is_cut_off, opened, packets, video_stream
 from faceproof.media.facts import DecodeStats, Frame, Limits, Resets, Timeline
 from faceproof.media.files import shown
@@ -83,7 +84,13 @@ def survey(file: BinaryIO, path: Path, limits: Limits) -> VideoSurvey:
 
 
 def read(
-    file: BinaryIO, path: Path, timeline: Timeline, sampling: Sampling, limits: Limits, stats: DecodeStats
+    file: BinaryIO,
+    path: Path,
+    timeline: Timeline,
+    sampling: Sampling,
+    limits: Limits,
+    stats: DecodeStats,
+    aside: SetAside | None = None,
 ) -> Iterator[Frame]:
     """Decode forward and convert the wanted frames; see ``faceproof.media.read_frames`` for the rules."""
     wanted = sampling.indices(len(timeline.ticks))
@@ -91,14 +98,16 @@ def read(
         return
     handed_out = -1
     try:
-        for frame in _pass(file, path, timeline, sampling, limits, stats, sparse=True):
+        for frame in _pass(file, path, timeline, sampling, limits, stats, sparse=True, aside=aside):
             handed_out = frame.index
             yield frame
     except DecodingInDoubt:
         # Up to here every frame was the one asked for, as when all are decoded. What damage does from here on depends on
         # the frames left out, so they are decoded now.
         stats.frames_decoded = stats.frames_failed = stats.frames_skipped = 0
-        yield from _pass(file, path, timeline, sampling, limits, stats, sparse=False, after=handed_out)
+        yield from _pass(file, path, timeline, sampling, limits, stats, sparse=False, after=handed_out, aside=aside)
+    if aside is not None:
+        aside.ended()
 
 
 def _pass(
@@ -111,10 +120,15 @@ def _pass(
     *,
     sparse: bool,
     after: int = -1,
+    aside: SetAside | None = None,
 ) -> Iterator[Frame]:
-    """The wanted frames behind the one with the index ``after``; ``sparse`` leaves out what is not needed for them."""
+    """The wanted frames behind the one with the index ``after``; ``sparse`` leaves out what is not needed for them and
+    for those to be set ``aside``."""
     total = len(timeline.ticks)
-    wanted = sampling.indices(total)
+    own = sampling.indices(total)
+    others = [index for index in aside.indices if index < total] if aside is not None else []
+    wanted = sorted({*own, *others}) if others else own
+    put_aside = frozenset(others).difference(own)
     with opened(file, path, limits) as container:
         stream = video_stream(container, path, limits)
         _check_pixels(stream.width, stream.height, path, limits)
@@ -138,11 +152,15 @@ def _pass(
             if sampling.exact:
                 while place < len(wanted) and wanted[place] < index:
                     place += 1
-            if place < len(wanted) and wanted[place] <= index:
-                spare = None
-                yield convert(index, picture)
-                while place < len(wanted) and wanted[place] <= index:
-                    place += 1
+            # A frame that stands in for those before it that did not decode is as good as all of them.
+            until = bisect_right(wanted, index, lo=place)
+            if until > place:
+                if aside is not None and put_aside.issuperset(wanted[place:until]):
+                    aside.put(index, picture, convert)
+                else:
+                    spare = None
+                    yield convert(index, picture)
+                place = until
             if place == len(wanted):
                 break
         if place < len(wanted) or wanted[-1] >= total - 1:  # read to the end
@@ -150,7 +168,9 @@ def _pass(
             stats.frames_failed = max(0, total + timeline.missing - stats.frames_decoded - stats.frames_skipped)
         if stats.frames_decoded == 0:
             raise MediaCorruptError(f"none of the {total + timeline.missing} frames of {shown(path)} decodes")
-        if place < len(wanted) and spare is not None and not sampling.exact:
+        if not put_aside.issuperset(wanted[place:]) and spare is not None and not sampling.exact:
+            if aside is not None:
+                aside.drop(index)
             yield convert(index, spare)
 
 
