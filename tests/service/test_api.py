@@ -7,10 +7,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
+from PIL import ExifTags, Image
 from service_under_test import ended, make_clip, make_picture, make_settings, submit
+from tests.media.heif_files import heic, needs_heif
 
 from faceproof.results import Report
 from faceproof.service.app import make_app
@@ -65,6 +67,55 @@ def test_an_animated_picture_is_a_short_video(client: TestClient) -> None:
     # No browser plays it as a video, so it is what is seen until the drawn one is asked for.
     assert f'poster="/v1/jobs/{job["id"]}/media"' in page
     assert client.get(f"/v1/jobs/{job['id']}/media").headers["content-type"] == "image/gif"
+
+
+def turned_picture(kind: str) -> bytes:
+    """Dark above bright once it is upright, stored lying on its side."""
+    pixels = np.full((64, 48, 3), 200, np.uint8)
+    pixels[:32] = 40
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned a quarter clockwise
+    target = io.BytesIO()
+    if kind == "HEIF":
+        return heic([[np.rot90(pixels).copy()]], turn=3)
+    Image.fromarray(np.rot90(pixels).copy()).save(target, kind, exif=exif)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP", "AVIF", pytest.param("HEIF", marks=needs_heif)])
+def test_what_browsers_show_otherwise_has_a_preview_as_it_was_judged(client: TestClient, kind: str) -> None:
+    job = ended(client, submit(client, turned_picture(kind), f"turned.{kind.lower()}")["id"])
+    assert job["state"] == "done", job
+    answer = client.get(f"/v1/jobs/{job['id']}/preview.jpg")
+    assert answer.headers["content-type"] == "image/jpeg"
+    shown = Image.open(io.BytesIO(answer.content))
+    report = Report.model_validate_json(client.get(f"/v1/jobs/{job['id']}/report.json").text)
+    # Boxes are pixels of the upright picture.
+    assert shown.size == (report.media.width, report.media.height) == (48, 64)
+    grey = np.asarray(shown.convert("L"))
+    assert grey[:24].mean() < 60
+    assert grey[40:].mean() > 180
+    page = client.get(f"/jobs/{job['id']}", headers={"accept": "text/html"}).text
+    assert f'src="/v1/jobs/{job["id"]}/preview.jpg"' in page
+    assert client.delete(f"/v1/jobs/{job['id']}").status_code == 204
+    assert client.get(f"/v1/jobs/{job['id']}/preview.jpg").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
+def test_what_every_browser_shows_is_shown_itself(client: TestClient, kind: str) -> None:
+    job = ended(client, submit(client, make_picture(31, kind), "as-it-is")["id"])
+    assert client.get(f"/v1/jobs/{job['id']}/preview.jpg").status_code == 404
+    assert f'src="/v1/jobs/{job["id"]}/media"' in client.get(f"/jobs/{job['id']}", headers={"accept": "text/html"}).text
+
+
+def test_a_large_picture_has_a_smaller_preview(client: TestClient) -> None:
+    target = io.BytesIO()
+    Image.new("RGB", (2400, 1200), (90, 120, 150)).save(target, "TIFF", compression="tiff_deflate")
+    job = ended(client, submit(client, target.getvalue(), "scan.tif")["id"])
+    assert Image.open(io.BytesIO(client.get(f"/v1/jobs/{job['id']}/preview.jpg").content)).size == (1920, 960)
+    bare = ended(client, submit(client, target.getvalue(), "scan.tif", evidence="false")["id"])
+    assert bare["id"] != job["id"]
+    assert client.get(f"/v1/jobs/{bare['id']}/preview.jpg").status_code == 404
 
 
 def test_the_same_file_and_settings_are_judged_once(client: TestClient) -> None:

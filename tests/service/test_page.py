@@ -216,6 +216,14 @@ def test_pictures_history_search_compare_and_delete(browser: Any, page: Site, tm
     assert "Nothing here that fits" in find(browser, "main").text
 
 
+def test_a_picture_that_no_browser_shows_is_seen_all_the_same(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_picture(41, "TIFF"), "scan.tif")
+    seen = find(browser, "#medium")
+    wait_for(lambda: seen.get_property("naturalWidth") == 64, what="the picture")
+    assert find(browser, "#viewer-note").text == ""
+    assert "as it was judged" in find(browser, ".switches").text
+
+
 def test_history_deletes_without_opening(browser: Any, page: Site, tmp_path: Path) -> None:
     name = "gone & <away>.png"
     result_of(browser, page, tmp_path, make_picture(15), name)

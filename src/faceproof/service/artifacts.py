@@ -12,15 +12,21 @@ from faceproof.service.files import Files, room_needed
 if TYPE_CHECKING:
     from faceproof.batch import ScanOptions
     from faceproof.detectors.detector import Crop, Detector
+    from faceproof.media import Limits
     from faceproof.results import Report
 
 MOMENTS = 3
+# Formats that every browser shows, and turns as their EXIF says. WebP is shown everywhere and turned by none but us.
+SHOWN_AS_THEY_ARE = frozenset({"jpeg", "mpo", "png", "gif", "bmp"})
+_FACE_SIDE = 288
+_PREVIEW_SIDE = 1920
 
 
 def make_evidence(
     files: Files, job_id: str, media: Path, report: Report, detector: Detector, options: ScanOptions
 ) -> None:
-    """Write ``evidence/<job>/``: ``report.html``, ``words.json``, and ``faces/`` and ``heatmaps/`` by person.
+    """Write ``evidence/<job>/``: ``report.html``, ``words.json``, ``faces/`` and ``heatmaps/`` by person, and of pictures
+    that browsers show otherwise than they were judged, or not at all, ``preview.jpg``.
 
     Runs in a worker process. Raises :class:`faceproof.errors.OutputError` when there is no room and
     :class:`faceproof.errors.EvidenceError` when the file cannot be shown.
@@ -30,6 +36,8 @@ def make_evidence(
     from faceproof.evidence.page import page
     from faceproof.evidence.page_facts import how_measured, how_sure, provenance_rows
 
+    if report.media.kind == "image" and report.media.codec not in SHOWN_AS_THEY_ARE:
+        _put(files, f"evidence/{job_id}/preview.jpg", _preview(media, options.limits))
     # Without a map of its own every heatmap costs dozens of runs of the network: then one for each person.
     moments = MOMENTS if detector.spec.output.heatmap is not None else 1
     evidence = gather(report, detector, media, options=options, per_track=moments)
@@ -89,11 +97,19 @@ def _put(files: Files, name: str, data: bytes) -> None:
         path.unlink(missing_ok=True)
 
 
-def _jpeg(picture: Crop) -> bytes:
+def _preview(media: Path, limits: Limits) -> bytes:
+    """The picture as it was judged: decoded, upright, at most 1920 pixels on its longer side."""
+    from faceproof.media import probe, read_frames
+
+    (frame,) = read_frames(probe(media, limits=limits), [0], limits=limits)
+    return _jpeg(frame.image, _PREVIEW_SIDE)
+
+
+def _jpeg(picture: Crop, side: int = _FACE_SIDE) -> bytes:
     import cv2
 
     height, width = picture.shape[:2]
-    scale = min(1.0, 288 / max(height, width))
+    scale = min(1.0, side / max(height, width))
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

@@ -217,6 +217,7 @@ def _result(site: Site, job: Job, report: Report) -> dict[str, Any]:
         "has_face": {lane.track.id: f"{lane.track.id}.jpg" in pictured for lane in drawn},
         "has_heat": {lane.track.id: f"{lane.track.id}.jpg" in heated for lane in drawn},
         "words": read_words(site.files, job.id, report),
+        "has_preview": site.files.size(f"evidence/{job.id}/preview.jpg") is not None,
         "has_html": site.files.size(f"evidence/{job.id}/report.html") is not None,
     }
 

@@ -165,6 +165,18 @@ def get_heatmap(job_id: str, track: str, caller: Reader, site: TheSite) -> Respo
     return _picture(site, find_job(site, caller, job_id), "heatmaps", track)
 
 
+@router.get(
+    "/jobs/{job_id}/preview.jpg",
+    summary="The picture as it was judged, for browsers",
+    description="Upright, at most 1920 pixels wide and high. Made of pictures that browsers do not show as they were judged "
+    "(HEIC, TIFF, AVIF, WebP); of others there is none, nor with `evidence=false`.",
+    response_class=Response,
+    responses=documented(404, also=_JPEG),
+)
+def get_preview(job_id: str, caller: Reader, site: TheSite) -> Response:
+    return send_file(site, f"evidence/{find_job(site, caller, job_id).id}/preview.jpg", "image/jpeg", None)
+
+
 def _picture(site: Site, job: Job, kind: str, track: str) -> Response:
     if not _NUMBER.fullmatch(track):
         raise not_found()
