@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,10 +19,15 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
+# From Ampere on, ONNX Runtime's CUDA provider rounds the factors of fp32 products to TF32's ten bits unless told not to
+# (https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html#use_tf32). TensorRT does so too, and only
+# this variable of NVIDIA's, read when its libraries are loaded, keeps it from that (onnxruntime issues 6427 and 26029).
+_OPTIONS = {"cuda": {"use_tf32": "0"}}
+_NO_TF32 = "NVIDIA_TF32_OVERRIDE"
 
 
 class OnnxNetwork:
-    """An ONNX file in an ONNX Runtime session, fp32.
+    """An ONNX file in an ONNX Runtime session, fp32: on NVIDIA GPUs as well without TF32's shorter products.
 
     ``streams`` threads may call :meth:`run` at once. The session's own threads do not spin while they wait: a spinning
     pool takes the cores that decoding and resizing need.
@@ -54,6 +60,11 @@ class OnnxNetwork:
                 f"this ONNX Runtime was built without {provider}",
                 remedy=f"Install the onnxruntime build for {device}{torch}, or use --device cpu.",
             )
+        if device == "tensorrt" and os.environ.get(_NO_TF32) != "0":
+            raise DeviceError(
+                f"TensorRT computes fp32 with TF32's shorter products unless {_NO_TF32} is 0",
+                remedy=f"Set {_NO_TF32}=0, or use --device cuda.",
+            )
         options = ort.SessionOptions()
         # A session may be run by several threads at once; each then brings its share of the cores.
         options.intra_op_num_threads = max(1, (threads or usable_cores()) // streams)
@@ -62,7 +73,9 @@ class OnnxNetwork:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=[provider])
+            self._session = ort.InferenceSession(
+                str(path), options, providers=[provider], provider_options=[_OPTIONS.get(device, {})]
+            )
         except Exception as error:  # ORT's exceptions share no public base class
             raise NetworkError(f"ONNX Runtime cannot load {path.name}: {str(error).splitlines()[0]}") from error
         if provider not in self._session.get_providers():

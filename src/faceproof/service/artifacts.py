@@ -97,10 +97,11 @@ def _put(files: Files, name: str, data: bytes) -> None:
         path.unlink(missing_ok=True)
 
 
-def _preview(media: Path, limits: Limits) -> bytes:
+def _preview(media: Path, limits: Limits | None) -> bytes:
     """The picture as it was judged: decoded, upright, at most 1920 pixels on its longer side."""
-    from faceproof.media import probe, read_frames
+    from faceproof.media import Limits, probe, read_frames
 
+    limits = limits or Limits()
     (frame,) = read_frames(probe(media, limits=limits), [0], limits=limits)
     return _jpeg(frame.image, _PREVIEW_SIDE)
 
