@@ -1,7 +1,10 @@
 import cv2
+from tests.training.test_committee import write_untrained
+from tests.training.test_loop import TINY
 from typer.testing import CliRunner
 
 from faceproof.cli import app
+from faceproof.training import load_recipe
 
 RUN = CliRunner()
 SETTINGS = {
@@ -35,6 +38,17 @@ def test_recipes_are_listed():
     answer = RUN.invoke(app, ["train", "recipes"])
     assert "faceproof-small" in answer.output
     assert "dfdc-b7" in answer.output
+    assert all(" " in line.split("Ours")[0] for line in answer.output.splitlines() if "Ours" in line)
+
+
+def test_a_recipe_is_printed_in_full(tmp_path):
+    shown = RUN.invoke(app, ["train", "recipes", "faceproof-small-eyes"]).output
+    (tmp_path / "copy.toml").write_text(shown)
+    assert "down = -0.1" in shown
+    assert load_recipe(tmp_path / "copy.toml") == load_recipe("faceproof-small-eyes")
+    write_untrained(tmp_path / "run.pt", 1)
+    (tmp_path / "trained.toml").write_text(RUN.invoke(app, ["train", "recipes", str(tmp_path / "run.pt")]).output)
+    assert load_recipe(tmp_path / "trained.toml") == load_recipe("faceproof-small", TINY)
 
 
 def test_an_unknown_recipe_is_an_error(tmp_path):

@@ -2,7 +2,8 @@ import pytest
 
 from faceproof.errors import OptionError, TrainingError
 from faceproof.training import load_recipe, recipe_names
-from faceproof.training.recipe import parse_changes
+from faceproof.training.recipe import Recipe, parse_changes
+from faceproof.training.recipe_text import recipe_to_toml
 
 
 def test_the_documented_recipes_ship_with_the_documented_numbers():
@@ -67,3 +68,70 @@ def test_changes_are_toml_values_or_bare_words():
     }  # fmt: skip
     with pytest.raises(OptionError, match="KEY=VALUE"):
         parse_changes(["run.batch"])
+
+
+def write(folder, name, text):
+    path = folder / f"{name}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'name = "{name}"\n{text}')
+    return path
+
+
+def test_a_recipe_builds_on_another_key_by_key(tmp_path):
+    write(
+        tmp_path / "below", "ground", '[run]\nbatch = 16\nepochs = 9\n[card]\nterms = ["a", "b"]\n[input]\ndown = 0.1\n'
+    )
+    write(tmp_path, "middle", 'extends = "below/ground.toml"\n[run]\nepochs = 3\n')
+    top = load_recipe(write(tmp_path, "top", 'extends = "middle.toml"\n[card]\nterms = ["c"]\n'), {"run.seed": 4})
+    assert (top.name, top.origin) == ("top", "")
+    assert (top.run.batch, top.run.epochs, top.run.seed) == (16, 3, 4)  # of the farthest, the nearer, and --set
+    assert (top.card.terms, top.input.down) == (("c",), 0.1)  # lists as wholes
+    assert "extends" not in Recipe.model_fields  # what a run records is the recipe in full
+
+
+def test_a_recipe_builds_on_one_that_ships_and_keeps_nothing_of_its_name(tmp_path):
+    path = write(tmp_path, "mine", 'extends = "faceproof-small"\n[input]\nsize = 128\n')
+    mine, small = load_recipe(path), load_recipe("faceproof-small")
+    assert mine.input.size == 128
+    assert mine.model_copy(update={"name": small.name, "origin": small.origin, "input": small.input}) == small
+    path.write_text('extends = "faceproof-small"\n')
+    with pytest.raises(TrainingError, match="name"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("extends", "words"),
+    [
+        ('"nobody"', "'nobody', which is not there"),
+        ('"gone.toml"', "gone.toml"),
+        ("[1]", "neither a name nor a path"),
+        ('"a.toml"', r"each other: .*a\.toml → .*b\.toml → .*a\.toml"),
+        ('"b.toml"', r"each other: .*b\.toml → .*b\.toml"),
+    ],
+)
+def test_what_a_recipe_cannot_build_on_is_named(tmp_path, extends, words):
+    write(tmp_path, "a", 'extends = "b.toml"\n')
+    write(tmp_path, "b", f"extends = {extends}\n")
+    with pytest.raises(TrainingError, match=words):
+        load_recipe(tmp_path / "a.toml")
+
+
+def test_the_close_ups_differ_in_where_they_look_alone():
+    mouth, eyes = load_recipe("faceproof-small-mouth"), load_recipe("faceproof-small-eyes")
+    assert (mouth.input.down, eyes.input.down) == (0.2667, -0.1)
+    changes = {"name": mouth.name, "origin": mouth.origin, "input": mouth.input}
+    assert eyes.model_copy(update=changes) == mouth
+    assert mouth.card.terms == load_recipe("faceproof-small").card.terms
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_written_out_reads_back_as_itself(name, tmp_path):
+    recipe = load_recipe(name)
+    path = tmp_path / "written.toml"
+    path.write_text(recipe_to_toml(recipe), encoding="utf-8")
+    assert load_recipe(path) == recipe
+
+
+def test_a_value_set_inside_a_value_is_an_error():
+    with pytest.raises(TrainingError, match="name is no table"):
+        load_recipe("faceproof-small", {"name.x": 1})

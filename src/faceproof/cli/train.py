@@ -295,9 +295,24 @@ def autoencoders(
 
 
 @rooms.command()
-def recipes() -> None:
-    """List the recipes that ship."""
+def recipes(
+    name: Annotated[
+        str | None, typer.Argument(help="A recipe, TOML file or checkpoint (.pt) to print in full.", show_default=False)
+    ] = None,
+) -> None:
+    """List the recipes that ship, or print one with every key, as TOML."""
     from faceproof.training.recipe import load_recipe, recipe_names
+    from faceproof.training.recipe_text import recipe_to_toml
 
-    for name in recipe_names():
-        typer.echo(f"{name:<18}{load_recipe(name).origin}")
+    if name is None:
+        for one in recipe_names():
+            typer.echo(f"{one:<22}{load_recipe(one).origin}")
+        return
+    if name.endswith(".pt"):
+        _needs_extra()
+        from faceproof.training import checkpoints
+
+        recipe = checkpoints.recipe_of(checkpoints.load(Path(name)), Path(name))
+    else:
+        recipe = load_recipe(name)
+    typer.echo(recipe_to_toml(recipe), nl=False)

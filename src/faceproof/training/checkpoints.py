@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from faceproof import __version__
 from faceproof.errors import TrainingError
+from faceproof.training.recipe import Recipe
 
 FORMAT = 1
 
@@ -90,3 +92,13 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise TrainingError(f"{path} is not a checkpoint of this version's training loop")
     return content
+
+
+def recipe_of(content: dict[str, Any], path: Path) -> Recipe:
+    """The recipe a checkpoint was made by, in full. Raises TrainingError where this version does not know its keys."""
+    try:
+        return Recipe.model_validate(content["recipe"])
+    except (KeyError, ValidationError) as error:
+        raise TrainingError(
+            f"{path} holds no recipe of this version", remedy="Use the version of Faceproof that wrote it."
+        ) from error

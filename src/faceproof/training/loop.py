@@ -103,7 +103,7 @@ def train(
     phase = _Phase(recipe)
     if resume:
         stored = checkpoints.load(last)
-        _refuse_mismatch(stored, recipe, source)
+        _refuse_mismatch(stored, recipe, source, last)
         phase.enter_silently(stored["progress"]["epoch"], bare, recipe)
         bare.load_state_dict(stored["network"])
         optimiser.load_state_dict(stored["optimiser"])
@@ -414,10 +414,11 @@ def _fits(
     return True
 
 
-def _refuse_mismatch(stored: dict[str, Any], recipe: Recipe, source: Source) -> None:
+def _refuse_mismatch(stored: dict[str, Any], recipe: Recipe, source: Source, path: Path) -> None:
     # length and workers may change between sessions, what is learned may not
     free = ("epochs", "workers", "early_stop", "save_every")
-    mine, theirs = recipe.model_dump(mode="json"), stored["recipe"]
+    # read as a recipe first: a key that is newer than the checkpoint has its default there
+    mine, theirs = (one.model_dump(mode="json") for one in (recipe, checkpoints.recipe_of(stored, path)))
     for table in (mine, theirs):
         for key in free:
             table["run"].pop(key, None)

@@ -1,19 +1,22 @@
 """A training run as one strict TOML: network, input, data, loss, optimiser, schedule.
 
 An unknown key is an error, so that a misspelt one can never fall back to a default in silence.
-`load_recipe` takes a file or the name of a recipe that ships (`recipe_names`).
+`load_recipe` takes a file or the name of a recipe that ships (`recipe_names`); a recipe may build on another
+(`recipe_text`).
 """
 
 from __future__ import annotations
 
 import tomllib
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from faceproof.errors import OptionError, TrainingError
+from faceproof.training.recipe_text import read_recipe, recipe_names
+
+__all__ = ["Recipe", "load_recipe", "parse_changes", "recipe_names"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Triple = tuple[float, float, float]
@@ -206,12 +209,6 @@ class Recipe(_Table):
         return self
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that ship."""
-    folder = resources.files("faceproof.training") / "recipes"
-    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
 def parse_changes(settings: list[str]) -> dict[str, Any]:
     """`["run.batch=16"]` → `{"run.batch": 16}`: TOML values, bare words are strings. Raises OptionError without a "="."""
     found: dict[str, Any] = {}
@@ -229,31 +226,17 @@ def parse_changes(settings: list[str]) -> dict[str, Any]:
 def load_recipe(name: str | Path, overrides: dict[str, Any] | None = None) -> Recipe:
     """Read a recipe by name or path. `overrides` maps dotted keys to values: `{"run.epochs": 2}`.
 
-    Raises TrainingError for an unknown name, bad TOML, an unknown key or a value out of range.
+    Raises TrainingError for an unknown name, bad TOML, an unknown key, a value out of range, or an `extends` that leads
+    nowhere.
     """
-    path = Path(name)
-    if path.suffix == ".toml":
-        if not path.is_file():
-            raise TrainingError(
-                f"There is no recipe file {path}", remedy=f"Recipes that ship: {', '.join(recipe_names())}."
-            )
-        text = path.read_text(encoding="utf-8")
-    else:
-        shipped = resources.files("faceproof.training") / "recipes" / f"{name}.toml"
-        if not shipped.is_file():
-            raise TrainingError(
-                f"There is no recipe {name!r}", remedy=f"Recipes that ship: {', '.join(recipe_names())}."
-            )
-        text = shipped.read_text(encoding="utf-8")
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise TrainingError(f"Recipe {name} is not valid TOML: {error}") from error
+    table = read_recipe(name)
     for key, value in (overrides or {}).items():
         *parents, leaf = key.split(".")
         place = table
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise TrainingError(f"Recipe {name}: {key}: {parent} is no table", remedy="Name a key of a table.")
         place[leaf] = value
     try:
         return Recipe.model_validate(table)
