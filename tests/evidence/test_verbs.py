@@ -187,6 +187,65 @@ def test_watch_scans_what_arrives_and_goes_on_after_a_bad_file(
     assert process.returncode == 130
 
 
+def test_watch_started_again_takes_up_the_evidence_that_stands(
+    home: Path, astronaut_jpg: Path, astronaut_png: Path, tmp_path: Path
+) -> None:
+    inbox, lines, kept = tmp_path / "inbox", tmp_path / "reports.jsonl", tmp_path / "kept"
+    inbox.mkdir()
+    (inbox / "first.jpg").write_bytes(astronaut_jpg.read_bytes())
+    words = ["watch", inbox, "--existing", "-d", "toy", "--evidence", kept, "--jsonl", lines]
+
+    def evidence(name: str) -> bool:
+        return any(kept.glob(f"{name}-*/manifest.json"))
+
+    def watched(until: object, meanwhile: object = None) -> tuple[str, str]:
+        process = started(home, *words)
+        try:
+            assert process.stderr is not None
+            said = ""
+            while "Watching" not in said:
+                said += (line := process.stderr.readline())
+                assert line, said
+            if callable(meanwhile):
+                meanwhile()
+            end = time.monotonic() + 60
+            while callable(until) and not until() and time.monotonic() < end:
+                time.sleep(0.1)
+        finally:
+            process.send_signal(2)
+            out, err = process.communicate(timeout=20)
+        return out, said + err
+
+    out, _ = watched(lambda: evidence("first.jpg"))
+    assert "first.jpg" in out
+    before = {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
+
+    def more() -> None:
+        time.sleep(2)  # long enough for what lay there to be given
+        copy = inbox / "copies" / "first.jpg"
+        copy.parent.mkdir()
+        copy.write_bytes(astronaut_jpg.read_bytes())
+        (inbox / "second.png").write_bytes(astronaut_png.read_bytes())
+
+    out, err = watched(lambda: evidence("second.png"), more)
+    assert f"1 of 1 have their evidence in {kept}: not scanned again." in err
+    assert "error" not in err
+    assert "first.jpg" not in out
+    assert "second.png" in out
+    assert {path: path.stat().st_mtime_ns for path in before if path != kept} == {
+        path: mark for path, mark in before.items() if path != kept
+    }
+    assert lines.read_text().count("\n") == 2
+    if "first.jpg" in err:  # the copy settled before Ctrl-C came
+        assert "has its evidence: not scanned again." in err
+    other = faceproof(home, *words, "--frames", "3", code=1)
+    assert "the evidence of another scan" in other.stderr
+    assert "Watching" not in other.stderr
+    # What a folder scan of the same options wrote stands for watching too, whoever names the limits.
+    scanned = faceproof(home, "scan", inbox, "-d", "toy", "--evidence", kept)
+    assert "of 3 have their evidence" in scanned.stderr
+
+
 def test_cam_plays_a_file_and_sums_up(home: Path, clip_mp4: Path) -> None:
     done = faceproof(home, "cam", clip_mp4, "-d", "toy", "--seconds", "2")
     assert "frames judged" in done.stdout

@@ -33,26 +33,49 @@ def watch(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Scan every picture and video that arrives in a folder, until Ctrl-C."""
+    """Scan every picture and video that arrives in a folder, until Ctrl-C.
+
+    With --evidence, files whose evidence stands already, and is of the same detector and options, are not scanned again.
+    """
     from faceproof.batch import scan_one
     from faceproof.cli.outlets import nobody_reads
     from faceproof.cli.terminal import error_console, failure, one_line, out_console, print_error, print_report
-    from faceproof.errors import FaceproofError, OutputError
+    from faceproof.errors import FaceproofError, OptionError, OutputError
     from faceproof.evidence.arrivals import arrivals
     from faceproof.evidence.custody import folder_for, write_evidence
     from faceproof.evidence.gathering import gather
+    from faceproof.evidence.kept import Standing
+    from faceproof.media import walk
     from faceproof.results import FailedInput
 
     options = options_of(detector, frames, device, precision)
+    if key is not None and evidence is None:
+        raise OptionError("--key signs evidence", remedy="Add --evidence DIR.")
     signing = read_key(key)
     arriving = arrivals(folder, existing=existing)
+    standing = None
+    if evidence is not None:
+        standing = Standing(evidence, options, key=signing.public_key() if signing is not None else None)
+        here = [path for path in walk([folder]) if not _is_ours(path, evidence)] if existing else []
+        if known := standing.look_through(here):
+            error_console().print(
+                f"{known} of {len(here)} have their evidence in {one_line(str(evidence))}: not scanned again."
+            )
     ready = options.load()
     error_console().print(
         f"Watching {one_line(str(folder))} with {ready.spec.name} {ready.spec.version}; Ctrl-C ends it."
     )
     for path in arriving:
-        if evidence is not None and path.absolute().is_relative_to(evidence.absolute()):
-            continue  # our own pictures
+        if evidence is not None and standing is not None:
+            if _is_ours(path, evidence) or standing.knows(path):
+                continue
+            try:
+                if standing.has(path):
+                    error_console().print(f"{one_line(str(path))} has its evidence: not scanned again.")
+                    continue
+            except OutputError as error:
+                print_error(f"{path}: {error.message}", error.remedy)
+                continue
         outcome = scan_one(path, ready, options)
         if json_lines is not None:
             try:
@@ -72,6 +95,11 @@ def watch(
                 write_evidence(kept, folder_for(evidence, outcome), key=signing)
             except FaceproofError as error:
                 print_error(f"{outcome.media.path}: {error.message}", error.remedy)
+
+
+def _is_ours(path: Path, evidence: Path) -> bool:
+    """Whether it is a picture of the evidence that we wrote, which is no file that arrived."""
+    return path.absolute().is_relative_to(evidence.absolute())
 
 
 def cam(

@@ -63,13 +63,13 @@ class _Waiting:
         self._given: dict[Path, tuple[int, int]] = {}
 
     def saw(self, path: Path) -> None:
-        self._seen[path] = (_mark(path), time.monotonic())
+        self._seen[path] = (mark_of(path), time.monotonic())
 
     def complete(self) -> list[Path]:
         """Files that have been still long enough, the first to settle first."""
         done = []
         for path, (mark, since) in list(self._seen.items()):
-            now = _mark(path)
+            now = mark_of(path)
             if now is None:
                 del self._seen[path]
             elif now != mark:
@@ -83,7 +83,7 @@ class _Waiting:
         return done
 
 
-def _mark(path: Path) -> tuple[int, int] | None:
+def mark_of(path: Path) -> tuple[int, int] | None:
     """Size and time of last change, None for what is not there or not a file."""
     try:
         status = path.stat()

@@ -12,9 +12,11 @@ from faceproof.batch import ScanOptions
 from faceproof.detectors.catalog import DEFAULT_DETECTOR
 from faceproof.detectors.ensemble import fingerprint
 from faceproof.errors import EvidenceError, MediaError, OutputError
+from faceproof.evidence.arrivals import mark_of
 from faceproof.evidence.custody import place_for
 from faceproof.evidence.verification import read_manifest, read_report, verify
 from faceproof.judge import shown_path
+from faceproof.media import Limits
 from faceproof.media.files import open_regular, sha256_of
 from faceproof.results import Report
 
@@ -68,6 +70,33 @@ def kept_reports(
     return found
 
 
+class Standing:
+    """What evidence stands for files that arrive one by one: asked before each is scanned.
+
+    ``base``, ``options``, ``key``: as for :func:`kept_reports`.
+    """
+
+    def __init__(self, base: Path, options: ScanOptions, *, key: Ed25519PublicKey | None = None) -> None:
+        self._base, self._options, self._key = base, options, key
+        self._known: dict[Path, tuple[int, int]] = {}
+
+    def look_through(self, files: Sequence[Path]) -> int:
+        """How many of ``files`` have theirs; they are not read again while they stay as they are. Raises as
+        :func:`kept_reports`."""
+        marks = {path: mark for path in files if (mark := mark_of(path)) is not None}
+        for path in kept_reports(list(marks), self._base, self._options, key=self._key):
+            self._known[path] = marks[path]
+        return len(self._known)
+
+    def knows(self, path: Path) -> bool:
+        """Whether :meth:`look_through` found it, and it is still the file that it was."""
+        return path in self._known and self._known[path] == mark_of(path)
+
+    def has(self, path: Path) -> bool:
+        """Whether the file has its evidence. Raises as :func:`kept_reports`."""
+        return bool(kept_reports([path], self._base, self._options, key=self._key))
+
+
 def _place(path: Path, base: Path) -> Path | None:
     """Where a file's evidence goes, None where there is none for any file of its name or it cannot be read."""
     name = Path(shown_path(path)).name
@@ -89,6 +118,5 @@ def _is_taken(place: Path) -> bool:
 
 def _asked(settings: dict[str, object]) -> object:
     """Options as JSON keeps them, but for the detector, of which its fingerprint tells more, and what changes no score."""
-    return json.loads(
-        json.dumps({name: value for name, value in settings.items() if name not in ("detector", "threads")})
-    )
+    told = {name: value for name, value in settings.items() if name not in ("detector", "threads")}
+    return json.loads(json.dumps(told | {"limits": told.get("limits") or asdict(Limits())}))
