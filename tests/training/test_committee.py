@@ -15,6 +15,7 @@ from faceproof.training import checkpoints, load_recipe, package
 from faceproof.training.committee import AreaShrink, Committee, View, average_weights, load_committee, plan_views
 from faceproof.training.networks import FaceNetwork, build_network
 from faceproof.training.recipe import InputTable
+from faceproof.training.shards import FaceStore
 
 WIDE = {"input.size": 96, "input.crop": 1.5}
 
@@ -131,3 +132,14 @@ def test_what_has_no_mean_is_refused(tmp_path):
     ):
         with pytest.raises(TrainingError, match=words):
             average_weights(paths, weights)
+
+
+def test_packaging_reads_each_checkpoint_once_and_the_shards_once_for_each_part(shards, tmp_path, monkeypatch):
+    paths = [write_untrained(tmp_path / "a.pt", 1, WIDE), write_untrained(tmp_path / "b.pt", 2)]
+    read, opened, load, store = [], [], checkpoints.load, FaceStore.__init__
+    monkeypatch.setattr(checkpoints, "load", lambda path: read.append(path) or load(path))
+    monkeypatch.setattr(FaceStore, "__init__", lambda self, *given: opened.append(given[1]) or store(self, *given))
+    made = package(paths, shards, tmp_path / "out", pairs_to_score=8)
+    assert sorted(read) == sorted(paths)
+    assert sorted(opened) == ["held_out", "train"]
+    assert "Pictures seen in training: 160." in made.card.read_text()  # two runs of ten steps of eight

@@ -15,6 +15,7 @@ from faceproof.training import checkpoints
 from faceproof.training.committee import load_committee
 from faceproof.training.export import export_onnx
 from faceproof.training.restoring import give_statistics_back, restore, write_restored
+from faceproof.training.shards import FaceStore
 
 WIDE = {"input.size": 96, "input.crop": 1.5, "network.high_pass": True}
 
@@ -118,9 +119,12 @@ def test_eight_bits_and_junk_are_refused(packaged, tmp_path):
             restore(tmp_path / name, joint.members)
 
 
-def test_a_run_goes_on_from_the_restored_checkpoint(packaged, shards, tmp_path):
+def test_a_run_goes_on_from_the_restored_checkpoint(packaged, shards, tmp_path, monkeypatch):
     path, joint = packaged
+    opened, store = [], FaceStore.__init__
+    monkeypatch.setattr(FaceStore, "__init__", lambda self, *given: opened.append(given) or store(self, *given))
     written = write_restored(path, _named(joint.members), tmp_path / "out", data=shards)
+    assert len(opened) == 1, "the shards are read once for all recipes"
     assert [one.name for one in written] == ["wide.pt", "narrow.pt"]
     again = load_committee(written)
     picture = _picture(joint.recipe.input.size)

@@ -66,7 +66,6 @@ def run(
     """Train by a recipe; ends with an ONNX file, its calibration and a model card."""
     _needs_extra()
     from faceproof.training import load_recipe, package, train
-    from faceproof.training.data import open_watch
     from faceproof.training.recipe import parse_changes
 
     chosen = load_recipe(recipe, parse_changes(changes or []))
@@ -79,9 +78,7 @@ def run(
         typer.echo("Go on with --resume.")
         raise typer.Exit(130)
     if not no_package and result.best.is_file():
-        made = package(
-            result.best, data, out / "package", landmarks=landmarks, watch=open_watch(watch, chosen) if watch else None
-        )
+        made = package(result.best, data, out / "package", landmarks=landmarks, watch=watch)
         typer.echo(f"{made.onnx}  sha256 {made.sha256}")
 
 
@@ -128,11 +125,8 @@ def package_verb(
     """Export a checkpoint to ONNX, check it in two runtimes, calibrate it and write its model card."""
     _needs_extra()
     from faceproof.training import package
-    from faceproof.training.committee import load_committee
-    from faceproof.training.data import open_watch
 
-    watching = open_watch(watch, load_committee(checkpoint).recipe) if watch else None
-    made = package(checkpoint, data, out, name=name, landmarks=landmarks, watch=watching)
+    made = package(checkpoint, data, out, name=name, landmarks=landmarks, watch=watch)
     typer.echo(f"{made.onnx}  sha256 {made.sha256}\n{made.card}")
 
 
@@ -188,7 +182,7 @@ def score(
     from faceproof.training.committee import load_committee
     from faceproof.training.packaging import measure
 
-    network, recipe, _ = load_committee(checkpoint, averaged=not plain)
+    network, recipe, *_ = load_committee(checkpoint, averaged=not plain)
     for crop in crops or [recipe.input.crop]:
         changed = recipe.input.model_copy(update={"crop": crop, "size": size or recipe.input.size})
         for row in measure(network, recipe.model_copy(update={"input": changed}), watch):

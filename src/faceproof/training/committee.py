@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints
-from faceproof.training.export import load_network
+from faceproof.training.export import network_of
 from faceproof.training.networks import Prediction
 from faceproof.training.recipe import InputTable, Recipe
 
@@ -143,11 +143,12 @@ def plan_views(tables: Sequence[InputTable]) -> tuple[InputTable, list[View]]:
 
 class Loaded(NamedTuple):
     """A network ready to judge. recipe: of the member that sees most of the face, with the input table and crops of
-    the whole; members: every recipe as it was trained, the widest view first."""
+    the whole; members: every recipe as it was trained, the widest view first; pictures: seen in training by all."""
 
     network: nn.Module
     recipe: Recipe
     members: list[Recipe]
+    pictures: int
 
 
 def seat(networks: Sequence[nn.Module], recipes: Sequence[Recipe]) -> tuple[nn.Module, InputTable]:
@@ -163,17 +164,20 @@ def seat(networks: Sequence[nn.Module], recipes: Sequence[Recipe]) -> tuple[nn.M
 
 def load_committee(paths: Sequence[Path], *, averaged: bool = True) -> Loaded:
     """The network of one checkpoint, or the committee of several. Raises TrainingError where they cannot sit together."""
-    loaded = sorted(
-        (load_network(path, averaged=averaged)[:2] for path in paths), key=lambda found: -found[1].input.crop
-    )
+    loaded, pictures = [], 0
+    for path in paths:
+        stored = checkpoints.load(path)
+        loaded.append(network_of(stored, path, averaged=averaged))
+        pictures += stored["progress"]["step"] * loaded[-1][1].run.batch
+    loaded.sort(key=lambda found: -found[1].input.crop)
     networks, recipes = [network for network, _ in loaded], [recipe for _, recipe in loaded]
     first = recipes[0]
     network, whole = seat(networks, recipes)
     if whole is first.input:
-        return Loaded(network, first, recipes)
+        return Loaded(network, first, recipes, pictures)
     low, high = (side * whole.crop / first.input.crop for side in first.pairs.crop)
     recipe = first.model_copy(update={"input": whole, "pairs": first.pairs.model_copy(update={"crop": (low, high)})})
-    return Loaded(network, recipe, recipes)
+    return Loaded(network, recipe, recipes, pictures)
 
 
 def load_teacher(recipe: Recipe, device: torch.device) -> nn.Module | None:
@@ -184,7 +188,7 @@ def load_teacher(recipe: Recipe, device: torch.device) -> nn.Module | None:
     table = recipe.distil
     if not table.teachers:
         return None
-    teacher, theirs, _ = load_committee([Path(path) for path in table.teachers])
+    teacher, theirs, *_ = load_committee([Path(path) for path in table.teachers])
     if (theirs.input.size, theirs.input.mean, theirs.input.std) != (
         recipe.input.size,
         recipe.input.mean,

@@ -12,6 +12,7 @@ import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,11 +52,18 @@ class _Graph(nn.Module):
 
 def load_network(checkpoint: str | Path, *, averaged: bool = True) -> tuple[nn.Module, Recipe, dict[str, float]]:
     """The averaged weights of a checkpoint (the plain ones where nothing was averaged), its recipe and its metrics."""
-    stored = checkpoints.load(Path(checkpoint))
-    recipe = Recipe.model_validate(stored["recipe"])
+    path = Path(checkpoint)
+    stored = checkpoints.load(path)
+    network, recipe = network_of(stored, path, averaged=averaged)
+    return network, recipe, dict(stored.get("metrics") or {})
+
+
+def network_of(stored: dict[str, Any], path: Path, *, averaged: bool = True) -> tuple[nn.Module, Recipe]:
+    """The network in a checkpoint that was read from `path`, in evaluation mode, and its recipe."""
+    recipe = checkpoints.recipe_of(stored, path)
     network = blank_network(recipe)
     network.load_state_dict((stored["average"] if averaged else None) or stored["network"])
-    return network.eval(), recipe, dict(stored.get("metrics") or {})
+    return network.eval(), recipe
 
 
 def export_onnx(network: nn.Module, size: int, path: str | Path, *, half: bool = True) -> str:

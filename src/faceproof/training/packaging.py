@@ -27,9 +27,9 @@ from faceproof.detectors.spec import (
 )
 from faceproof.detectors.spec_text import spec_to_toml
 from faceproof.runtime import load_network
-from faceproof.training import card, checkpoints, pairs
+from faceproof.training import card, pairs
 from faceproof.training.committee import load_committee
-from faceproof.training.data import Normaliser, Watch, open_source, open_watch
+from faceproof.training.data import CropSource, Normaliser, Watch, open_watch
 from faceproof.training.export import Parity, check_parity, export_onnx, fit_platt
 from faceproof.training.loop import score_pictures
 from faceproof.training.recipe import Recipe
@@ -60,25 +60,25 @@ def package(
     *,
     name: str = "",
     landmarks: str | Path | None = None,
-    watch: Watch | None = None,
+    watch: Watch | str | Path | None = None,
     pairs_to_score: int = 400,
 ) -> Package:
     """Export, check against two runtimes, calibrate on what was held out, measure, and write the card into `out`.
 
     Several checkpoints become one file that judges by their mean (`committee`). Calibration and the first row of the
-    card use people (or sources) the network never saw; `watch` adds rows and touches nothing else. Also writes
-    `spec.toml`, with which `faceproof detectors add` installs it, and `package.json`, what was measured.
+    card use people (or sources) the network never saw; `watch` (labelled media) adds rows and touches nothing else. Also
+    writes `spec.toml`, with which `faceproof detectors add` installs it, and `package.json`, what was measured.
     name: the files', by default the recipe's.
     """  # fmt: skip
     paths = [Path(checkpoint)] if isinstance(checkpoint, str | Path) else [Path(path) for path in checkpoint]
-    network, recipe, members = load_committee(paths)
+    network, recipe, members, seen = load_committee(paths)
+    watching = open_watch(watch, recipe) if isinstance(watch, str | Path) else watch
     name = name or recipe.name
     out = Path(out)
     onnx = out / f"{name}.onnx"
     digest = export_onnx(network, recipe.input.size, onnx)
     parity = check_parity(network, onnx, recipe.input.size)
 
-    source = open_source(recipe, data, landmarks)
     sources: dict[str, int] = {}
     if recipe.mode == "pairs":
         options = pairs.pair_options(recipe)
@@ -88,19 +88,17 @@ def package(
         sources = card.count_sources(FaceStore(data, "train", recipe.pairs.held_out, landmarks).sources)
         origin = np.repeat(np.arange(len(labels) // 2), 2)
     else:
-        pictures, labels = source.held_out()
+        pictures, labels = CropSource(recipe, data).held_out()
         origin = np.arange(len(labels))
-    logits = score_pictures(network, pictures, source, torch.device("cpu"), "32-true")
+    normaliser = Normaliser(recipe)
+    logits = score_pictures(network, pictures, normaliser, torch.device("cpu"), "32-true")
     platt = fit_platt(logits, labels)
     measured = [
         card.bootstrap_auroc("held-out pairs" if recipe.mode == "pairs" else "held-out sources", labels, logits, origin)
     ]
-    if watch is not None:
-        measured += watch_rows(watch, score_pictures(network, watch.pictures, source, torch.device("cpu"), "32-true"))
-    seen = 0
-    for path in paths:
-        stored = checkpoints.load(path)
-        seen += stored["progress"]["step"] * stored["recipe"]["run"]["batch"]
+    if watching is not None:
+        scores = score_pictures(network, watching.pictures, normaliser, torch.device("cpu"), "32-true")
+        measured += watch_rows(watching, scores)
     facts = card.CardFacts(
         name=name,
         recipe=" + ".join(one.name for one in members),

@@ -19,10 +19,11 @@ from faceproof.errors import TrainingError, WeightsError
 from faceproof.training import checkpoints, pairs
 from faceproof.training.committee import seat
 from faceproof.training.convert.storage import restore_floats
-from faceproof.training.data import PairSource
+from faceproof.training.data import Normaliser
 from faceproof.training.export import check_parity
 from faceproof.training.networks import FaceNetwork, blank_network, build_network
 from faceproof.training.recipe import Recipe
+from faceproof.training.shards import FaceStore
 
 _PAIRS = 96  # whose statistics BatchNorm is given
 _TOLERANCE = 1e-3  # of a logit: both sides hold the same fp32 numbers
@@ -90,12 +91,16 @@ def write_restored(
     if len(set(names)) < len(names):
         raise TrainingError("Two of the recipes have one name, and so would their checkpoints")
     written = []
+    stores: dict[float, FaceStore] = {}  # who is held out depends on the share alone
     for recipe, network in zip(recipes, restore(path, recipes), strict=True):
         if data is not None:
-            source = PairSource(recipe, data, landmarks)
-            stream = pairs.PairStream(source.store, recipe.run.seed, source.options)
-            groups = [stream[number] for number in range(-(-_PAIRS // source.options.group))]
-            give_statistics_back(network, recipe, source.normalise(pairs.collate(groups)["image"]))
+            share = recipe.pairs.held_out
+            if share not in stores:
+                stores[share] = FaceStore(data, "train", share, landmarks)
+            options = pairs.pair_options(recipe)
+            stream = pairs.PairStream(stores[share], recipe.run.seed, options)
+            groups = [stream[number] for number in range(-(-_PAIRS // options.group))]
+            give_statistics_back(network, recipe, Normaliser(recipe).normalise(pairs.collate(groups)["image"]))
         written.append(Path(out) / f"{recipe.name}.pt")
         checkpoints.save(
             written[-1],
