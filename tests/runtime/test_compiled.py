@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from faceproof.faces.mtcnn import WEIGHTS
-from faceproof.runtime import compiled, load_network
+from faceproof.runtime import compiled, load_network, openvino
 
 NETWORK = WEIGHTS / "onet.onnx"
 FACES = np.random.default_rng(1).random((2, 3, 48, 48), np.float32)
@@ -34,7 +36,7 @@ def test_the_second_process_reads_what_the_first_compiled(cache: Path, monkeypat
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "one bit in the weights", "other names"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "one bit in the weights", "other names", "other kind"])
 def test_a_damaged_file_never_scores(cache: Path, damage: str) -> None:
     truth = answers()
     (kept,) = cache.iterdir()
@@ -47,12 +49,61 @@ def test_a_damaged_file_never_scores(cache: Path, damage: str) -> None:
         whole[:] = np.random.default_rng(2).bytes(len(whole))
     elif damage == "one bit in the weights":
         whole[len(whole) // 2] ^= 1
-    else:
+    elif damage == "other names":
         whole[: whole.index(b"\n")] = b'{"outputs": 3}'
+    else:
+        whole = bytearray(whole.replace(b'"nothing"', b'"somehow"', 1))
     kept.write_bytes(whole)
     again = answers()
     assert all(np.array_equal(truth[name], again[name]) for name in truth)
     assert kept.read_bytes() != bytes(whole), "the damaged file stayed"
+
+
+def test_a_network_goes_on_whatever_becomes_of_the_file_it_was_read_from(cache: Path) -> None:
+    truth = answers()
+    network = load_network(NETWORK, runtime="openvino", precision="fp32")
+    (kept,) = cache.iterdir()
+    with kept.open("r+b") as file:  # the same file, not another of its name
+        file.write(bytes(kept.stat().st_size))
+    kept.unlink()
+    gc.collect()
+    rubbish = [np.full(kept_bytes, 255, np.uint8) for kept_bytes in [1 << 20] * 8]
+    again = network.run(FACES)
+    assert rubbish
+    assert all(np.array_equal(truth[name], again[name]) for name in truth)
+
+
+def test_a_known_sum_finds_the_same_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers()
+    monkeypatch.setattr(compiled, "write", lambda *_: pytest.fail("compiled again"))
+    known = hashlib.sha256(NETWORK.read_bytes()).hexdigest()
+    load_network(NETWORK, runtime="openvino", precision="fp32", sha256=known)
+    monkeypatch.undo()
+    assert compiled.place_of(NETWORK, "engine", {}, known) == compiled.place_of(NETWORK, "engine", {})
+    assert compiled.place_of(NETWORK, "engine", {}, "0" * 64) != compiled.place_of(NETWORK, "engine", {})
+
+
+def test_both_files_of_an_ir_count(cache: Path, tmp_path: Path) -> None:
+    numbers, network = tmp_path / "net.bin", tmp_path / "net.xml"
+    network.write_text("<net/>")
+    numbers.write_bytes(b"one")
+    first = compiled.place_of(network, "engine", {})
+    numbers.write_bytes(b"two")
+    assert first is not None
+    assert compiled.place_of(network, "engine", {}) != first
+
+
+def test_an_engine_that_knows_no_tensors_here_gets_bytes() -> None:
+    class Older:
+        def import_model(self, content: object, device: str, config: object) -> object:
+            if not isinstance(content, bytes):
+                raise TypeError("incompatible function argument")
+            return content
+
+    class Engine:
+        Tensor = staticmethod(lambda content, shared_memory: (content, shared_memory))
+
+    assert openvino._import(Older(), Engine, np.frombuffer(b"network", np.uint8), {}) == b"network"
 
 
 def test_other_settings_are_kept_apart(cache: Path) -> None:
@@ -76,8 +127,8 @@ def test_the_oldest_go_first(cache: Path, monkeypatch: pytest.MonkeyPatch) -> No
     cache.mkdir()
     for age, name in enumerate(("new", "used", "old")):
         place = cache / f"{name}.network"
-        compiled.write(place, ("logit",), bytes(1000))
+        compiled.write(place, ("logit",), "nothing", bytes(1000))
         os.utime(place, (1e9 - age, 1e9 - age))
     monkeypatch.setattr(compiled, "MOST_BYTES", 3000)
-    compiled.write(cache / "newest.network", ("logit",), bytes(1000))
+    compiled.write(cache / "newest.network", ("logit",), "nothing", bytes(1000))
     assert {entry.stem for entry in cache.iterdir()} == {"newest", "new"}

@@ -140,7 +140,15 @@ def load_detector(
     installed = catalog.find_spec(name or catalog.DEFAULT_DETECTOR)
     path = catalog.weights_path(installed)
     streams = min(2, threads or usable_cores()) if installed.spec.input.size <= SEVERAL_STREAMS_UP_TO else 1
-    network = load_network(path, runtime=runtime, device=device, precision=precision, threads=threads, streams=streams)
+    network = load_network(
+        path,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        threads=threads,
+        streams=streams,
+        sha256=installed.spec.weights.sha256,
+    )
     detector = Detector(installed.spec, network)
     if network.runtime == "triton":
         from faceproof.detectors.golden import require_the_same_network

@@ -77,6 +77,7 @@ def load_network(
     precision: Precision = "auto",
     threads: int | None = None,
     streams: int = 1,
+    sha256: str | None = None,
 ) -> Network:
     """Load an ONNX file (or an OpenVINO ``.xml``).
 
@@ -85,7 +86,8 @@ def load_network(
     bf16 where OpenVINO or torch run on a device that computes it natively, and fp32 elsewhere.
     ``threads`` bounds the cores used; by default all that this process may use. ``streams`` calls may run at once and share
     them: more work in all where one call alone cannot fill the cores, each call slower. ``runtime="triton://host:port/model"``
-    runs the network on a server of the Open Inference Protocol instead (:mod:`faceproof.runtime.triton`).
+    runs the network on a server of the Open Inference Protocol instead (:mod:`faceproof.runtime.triton`). ``sha256`` is the
+    file's where the caller has just checked it: its compiled form is then found without reading it again.
 
     Raises :class:`DeviceError` for a device or precision this machine lacks, :class:`RuntimeMissingError` for a runtime, and
     :class:`faceproof.errors.NetworkError` for a file that the engine cannot load.
@@ -118,7 +120,9 @@ def load_network(
     if runtime == "openvino":
         from faceproof.runtime.openvino import OpenVinoNetwork
 
-        return OpenVinoNetwork(path, device=device, precision=precision, threads=threads, streams=streams)
+        return OpenVinoNetwork(
+            path, device=device, precision=precision, threads=threads, streams=streams, sha256=sha256
+        )
     if runtime == "torch":
         from faceproof.runtime.torch import TorchNetwork
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import queue
 import sys
 import threading
@@ -10,9 +9,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from faceproof.errors import DeviceError, NetworkError
 from faceproof.runtime import compiled
@@ -27,7 +27,7 @@ class OpenVinoNetwork:
 
     ``streams`` threads may call :meth:`run` at once, each on its share of ``threads``; further ones wait. What was compiled
     is kept (:mod:`faceproof.runtime.compiled`) and read back by the next process. A network whose activations are in
-    eight bits has one stream and fp32 for the rest, whatever was asked for.
+    eight bits has one stream and fp32 for the rest, whatever was asked for. ``sha256``: the file's, where it was checked.
     """
 
     runtime = "openvino"
@@ -40,6 +40,7 @@ class OpenVinoNetwork:
         precision: Precision = "auto",
         threads: int | None = None,
         streams: int = 1,
+        sha256: str | None = None,
     ) -> None:
         ov = _import_openvino()
         if device not in ("auto", "cpu"):
@@ -48,27 +49,21 @@ class OpenVinoNetwork:
             raise DeviceError("this CPU has no bfloat16 instructions", remedy="Use --precision fp32 or auto.")
         self.precision = "bf16" if precision == "bf16" or (precision == "auto" and computes_bf16()) else "fp32"
         self.device = "cpu"
+        asked = _settings(self.precision, threads, streams)
+        kept = compiled.place_of(path, ov.__version__, asked, sha256)
+        found = compiled.read(kept)
+        eight_bits = in_eight_bits(path) if found is None else found.eight_bits
         # OpenVINO 2026.4 multiplies with garbage where several streams share eight-bit weights, and divides by nought where
         # bf16 meets them.
-        eight_bits = in_eight_bits(path)
         if eight_bits == "activations":
             self.precision, streams = "fp32", 1
-        config = {
-            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": str(threads or usable_cores()),
-            "NUM_STREAMS": str(streams),
-            # Pinned, the only thread of every process would share the first core with that of every other.
-            "ENABLE_CPU_PINNING": "NO",
-        }
         self.streams = streams
+        config = _settings(self.precision, threads, streams)
         try:
             core = ov.Core()
-            kept = compiled.place_of(path, ov.__version__, config)
-            found = compiled.read(kept)
             if found is not None:
-                self.outputs, content = found
-                network = core.import_model(io.BytesIO(content), "CPU", config)
+                self.outputs = found.outputs
+                network = _import(core, ov, found.content, config)
             else:
                 model = core.read_model(str(path))
                 if eight_bits == "weights":
@@ -77,13 +72,16 @@ class OpenVinoNetwork:
                 self.outputs = tuple(_output_name(port) for port in model.outputs)
                 network = core.compile_model(model, "CPU", config)
                 if kept is not None:
-                    compiled.write(kept, self.outputs, network.export_model().getvalue())
+                    made = network.export_model()  # a stream, or plain bytes from older OpenVINO
+                    compiled.write(kept, self.outputs, eight_bits, made if isinstance(made, bytes) else made.getvalue())
         except RuntimeError as error:
             raise NetworkError(f"OpenVINO cannot load {path.name}: {_first_line(error)}") from error
         # The one used last comes first: its buffers are still in the cache.
         self._requests: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(streams):
             self._requests.put(network.create_infer_request())
+        # The engine computes with the weights where they lie and does not hold on to them itself.
+        self._content = None if found is None else found.content
 
     def run(self, batch: FloatArray) -> Mapping[str, FloatArray]:
         request = self._requests.get()
@@ -100,7 +98,26 @@ class OpenVinoNetwork:
             self._requests.put(request)
 
 
-def in_eight_bits(path: Path) -> Literal["nothing", "weights", "activations"]:
+def _settings(precision: str, threads: int | None, streams: int) -> dict[str, str]:
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": str(threads or usable_cores()),
+        "NUM_STREAMS": str(streams),
+        # Pinned, the only thread of every process would share the first core with that of every other.
+        "ENABLE_CPU_PINNING": "NO",
+    }
+
+
+def _import(core: Any, ov: Any, content: npt.NDArray[np.uint8], config: Mapping[str, str]) -> Any:
+    """A network from what :func:`compiled.read` gave, used where it lies: whoever holds the network holds ``content``."""
+    try:
+        return core.import_model(ov.Tensor(content, shared_memory=True), "CPU", config)
+    except TypeError:  # older OpenVINO takes bytes only, and copies them
+        return core.import_model(content.tobytes(), "CPU", config)
+
+
+def in_eight_bits(path: Path) -> compiled.EightBits:
     """How far a network file is in eight bits, told by the words in it without parsing it; nothing if it cannot be read."""
     try:
         content = path.read_bytes()
