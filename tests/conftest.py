@@ -1,6 +1,7 @@
 """Media made on the spot from scikit-image's astronaut (public domain): nothing is downloaded or committed.
 
-All are made once per session, when first asked for. ``make_video`` writes more of them.
+All are made once per session, when first asked for. ``make_video`` writes more of them. PyAV is imported by what encodes:
+the tests of networks run where it is not installed.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # one test process a core already: two OpenMP threads each would spend their time waiting for each other
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import av
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+
+if TYPE_CHECKING:
+    from av import AudioStream
+    from av.container import OutputContainer
 
 NTSC = Fraction(30000, 1001)
 CLIP_FRAMES = 90  # three seconds
@@ -66,6 +71,8 @@ def write_video(
     sample_aspect_ratio: Fraction | None = None,
 ) -> Path:
     """Encode RGB frames. ``pts`` (with ``time_base``) gives a variable frame rate; ``rotation`` a display matrix."""
+    import av
+
     with av.open(str(path), "w", format=container_format, options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.pix_fmt = pix_fmt
@@ -92,7 +99,9 @@ def write_video(
     return path
 
 
-def _write_tone(container: av.container.OutputContainer, sound: av.AudioStream, seconds: Fraction | float) -> None:
+def _write_tone(container: OutputContainer, sound: AudioStream, seconds: Fraction | float) -> None:
+    import av
+
     wave = (np.sin(np.arange(int(seconds * 16000)) * 0.17) * 8000).astype(np.int16)
     for start in range(0, len(wave) - 1023, 1024):
         frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="s16", layout="mono")
@@ -234,6 +243,8 @@ def damaged(clip_mp4: Path, clip_frames: list[np.ndarray], media_dir: Path) -> d
     for key, (name, content) in contents.items():
         paths[key] = media_dir / name
         paths[key].write_bytes(content)
+    import av
+
     paths["audio_only"] = media_dir / "audio-only.mp4"
     with av.open(str(paths["audio_only"]), "w") as container:
         _write_tone(container, container.add_stream("aac", rate=16000, layout="mono"), 1.0)

@@ -1,7 +1,10 @@
 """One contract for every runtime: the same small network gives the same numbers, and errors are of our tree."""
 
+import ctypes
+import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,32 +23,63 @@ RUNTIMES = [
     "openvino",
     "onnx",
     "torch",
-    pytest.param("onnx cuda", marks=pytest.mark.gpu),
-    pytest.param("torch cuda", marks=pytest.mark.gpu),
+    *(
+        pytest.param(name, marks=pytest.mark.gpu)
+        for name in ("onnx cuda", "onnx tensorrt", "onnx coreml", "onnx directml", "torch cuda")
+    ),
 ]
+#: What ONNX Runtime's providers cannot start without, beside their own code, by platform; elsewhere they do not exist.
+_NEEDED: dict[str, dict[str, list[str]]] = {
+    "cuda": {"linux": ["libcuda.so.1"], "win32": ["nvcuda.dll"]},
+    "tensorrt": {"linux": ["libcuda.so.1", "libnvinfer.so.10"], "win32": ["nvcuda.dll", "nvinfer_10.dll"]},
+    "coreml": {"darwin": []},
+    "directml": {"win32": ["DirectML.dll"]},
+}
+
+
+def why_not(device: str) -> str:
+    """Why ONNX Runtime cannot run on a device here, found out beside it; empty where it must, and where a test may fail."""
+    import onnxruntime as ort
+
+    if runtime_of_device.PROVIDERS[device] not in ort.get_available_providers():
+        return f"this ONNX Runtime was built without {device}"
+    if sys.platform not in _NEEDED[device]:
+        return f"there is no {device} on {sys.platform}"
+    for library in _NEEDED[device][sys.platform]:
+        try:
+            driver = ctypes.CDLL(library)
+        except OSError:
+            return f"{library} cannot be loaded"
+        if "cuda" in library:
+            count = ctypes.c_int()
+            if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+                return "the driver finds no CUDA device"
+    if device == "tensorrt" and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0":
+        return "TensorRT is refused unless NVIDIA_TF32_OVERRIDE is 0"
+    return ""
 
 
 def load(path: Path, runtime: str, **options: Any) -> Network:
     """``runtime`` on the CPU, or on the device named behind it; skips where this machine has no such thing."""
     runtime, _, device = runtime.partition(" ")
-    if runtime == "torch":
-        pytest.importorskip("torch")
+    if runtime in ("torch", "openvino"):
+        pytest.importorskip(runtime)
     if device and runtime == "torch":
         from faceproof.runtime.torch import sees_cuda
 
         if not sees_cuda():
             pytest.skip("torch sees no CUDA device")
-    elif device:
-        import onnxruntime as ort
-
-        if runtime_of_device.PROVIDERS[device] not in ort.get_available_providers():
-            pytest.skip(f"this ONNX Runtime was built without {device}")
+    elif device and (reason := why_not(device)):
+        pytest.skip(reason)
     return load_network(path, runtime=runtime, device=device or "cpu", **options)
 
 
 def close(runtime: str) -> float:
-    """cuDNN may sum in another way (Winograd); TensorFloat-32, which is switched off, would be ten times further away."""
-    return 1e-4 if runtime == "onnx cuda" else 1e-5
+    """cuDNN may sum in another way (Winograd); TensorFloat-32, which is switched off, would be ten times further away.
+
+    CoreML and DirectML may compute in halves where their hardware does.
+    """
+    return {"onnx cuda": 1e-4, "onnx tensorrt": 1e-4, "onnx coreml": 2e-2, "onnx directml": 5e-3}.get(runtime, 1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +238,85 @@ def test_a_device_is_asked_of_its_own_provider(
     with pytest.raises(DeviceError, match="could not start"):
         load_network(small_network, device=device)
     assert asked == [[provider]]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cuda", "tensorrt", "coreml", "directml"])
+def test_the_default_detector_says_on_a_device_what_it_says_here(device: str) -> None:
+    """The network that ships, not a toy: every operator of it must have a place on the device, and the golden rows hold."""
+    from faceproof.detectors.detector import load_detector
+    from faceproof.detectors.golden import difference, golden_crop, low_precision_tolerance
+
+    if reason := why_not(device):
+        pytest.skip(reason)
+    there = load_detector("faceproof-small", runtime="onnx", device=device)
+    assert there.network.device == device
+    assert there.spec.golden
+    for row in there.spec.golden:
+        assert abs(difference(there, golden_crop(row.asset, Path())) - row.logit) <= low_precision_tolerance(row.logit)
+
+
+def test_a_device_that_is_all_there_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With provider, library and device in place there is no reason left to skip, and what is marked gpu may fail."""
+    import onnxruntime as ort
+
+    class Driver:
+        def cuInit(self, flags: int) -> int:
+            return flags
+
+        def cuDeviceGetCount(self, count: Any) -> int:
+            count._obj.value = devices
+            return 0
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(runtime_of_device.PROVIDERS.values()))
+    monkeypatch.setattr(ctypes, "CDLL", lambda library: Driver())
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    for device, platforms in _NEEDED.items():
+        for platform in platforms:
+            monkeypatch.setattr(sys, "platform", platform)
+            devices = 1
+            assert why_not(device) == ""
+            devices = 0
+            assert bool(why_not(device)) == (device in ("cuda", "tensorrt"))
+        monkeypatch.setattr(sys, "platform", "plan9")
+        assert "there is no" in why_not(device)
+
+
+def test_directml_is_called_by_one_thread_at_a_time(small_network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for its session that notices two calls at once."""
+    import onnxruntime as ort
+
+    inside, alone = threading.Semaphore(1), []
+    real = ort.InferenceSession
+
+    class OneAtATime:
+        def __init__(self, path: str, options: Any, **_: Any) -> None:
+            assert not options.enable_mem_pattern
+            self.session = real(path, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return ["DmlExecutionProvider"]
+
+        def run(self, names: None, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+            free = inside.acquire(blocking=False)
+            alone.append(free)
+            try:
+                return self.session.run(names, given)
+            finally:
+                if free:
+                    inside.release()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.session, name)
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["DmlExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", OneAtATime)
+    network: Any = load_network(small_network, runtime="onnx", device="directml", streams=4)
+    assert network.streams == 1
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(network.run, [np.zeros((4, 3, 64, 64), np.float32)] * 40))
+    assert len(alone) == 40
+    assert all(alone)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

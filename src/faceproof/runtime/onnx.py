@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,8 +31,8 @@ _NO_TF32 = "NVIDIA_TF32_OVERRIDE"
 class OnnxNetwork:
     """An ONNX file in an ONNX Runtime session, fp32: on NVIDIA GPUs as well without TF32's shorter products.
 
-    ``streams`` threads may call :meth:`run` at once. The session's own threads do not spin while they wait: a spinning
-    pool takes the cores that decoding and resizing need.
+    ``streams`` threads may call :meth:`run` at once; on DirectML any number may, and take turns. The session's own threads
+    do not spin while they wait: a spinning pool takes the cores that decoding and resizing need.
     """
 
     runtime = "onnx"
@@ -68,7 +70,10 @@ class OnnxNetwork:
         options = ort.SessionOptions()
         # A session may be run by several threads at once; each then brings its share of the cores.
         options.intra_op_num_threads = max(1, (threads or usable_cores()) // streams)
-        self.streams = streams
+        # DirectML takes one call at a time and keeps no plan of its memory.
+        self.streams = 1 if device == "directml" else streams
+        self._turn = threading.Lock() if device == "directml" else contextlib.nullcontext()
+        options.enable_mem_pattern = device != "directml"
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
@@ -89,7 +94,8 @@ class OnnxNetwork:
 
     def run(self, batch: FloatArray) -> Mapping[str, FloatArray]:
         try:
-            values = self._session.run(None, {self._input: np.ascontiguousarray(batch, dtype=np.float32)})
+            with self._turn:
+                values = self._session.run(None, {self._input: np.ascontiguousarray(batch, dtype=np.float32)})
         except Exception as error:
             raise NetworkError(
                 f"ONNX Runtime refused a batch of shape {batch.shape}: {str(error).splitlines()[0]}"
