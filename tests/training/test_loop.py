@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -115,10 +116,13 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_batch(shards, tmp_path,
 
 
 def test_out_of_memory_names_a_batch_that_fits(shards, tmp_path, monkeypatch):
-    original = FaceNetwork.forward
+    original, kept = FaceNetwork.forward, []
 
     def forward(self, x):
+        assert all(reference() is None for reference in kept), "what did not fit is still held while less is tried"
         if len(x) > 3 and self.training:
+            activations = x + 1
+            kept.append(weakref.ref(activations))
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         return original(self, x)
 

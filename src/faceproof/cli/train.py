@@ -61,6 +61,10 @@ def run(
     devices: Annotated[int, typer.Option(min=1, help="Devices of this machine.", show_default=True)] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines; start the same command on each with torchrun.")] = 1,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps; resumable.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop after this many minutes; resumable.")] = None,
+    growing: Annotated[
+        bool, typer.Option("--growing", help="Shards still arrive in --data: take up whole ones before each epoch.")
+    ] = False,
     no_package: Annotated[bool, typer.Option("--no-package", help="Do not export and calibrate at the end.")] = False,
 ) -> None:
     """Train by a recipe; ends with an ONNX file, its calibration and a model card."""
@@ -71,7 +75,8 @@ def run(
     chosen = load_recipe(recipe, parse_changes(changes or []))
     result = train(
         chosen, data, out, resume=resume, watch=watch, landmarks=landmarks,
-        accelerator=accelerator, devices=devices, nodes=nodes, max_steps=max_steps,
+        accelerator=accelerator, devices=devices, nodes=nodes, max_steps=max_steps, max_minutes=max_minutes,
+        growing=growing,
     )  # fmt: skip
     typer.echo(f"{result.stopped} after {result.epochs} epochs; best score {result.score:.3f}")
     if result.stopped == "interrupted":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +19,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from faceproof.errors import DatasetError
-from faceproof.training import pairs, selfblend
+from faceproof.errors import DatasetError, TrainingError
+from faceproof.training import degrade, pairs, selfblend
 from faceproof.training.media_crops import CropTable, Item, check_leakage, extract, read_items, split_groups
 from faceproof.training.recipe import AugmentTable, Recipe
 from faceproof.training.shards import FaceStore
@@ -41,11 +42,17 @@ class Source(Protocol):
     def mine(self, network: torch.nn.Module, recipe: Recipe, device: torch.device) -> None: ...
     def state(self) -> dict[str, Any]: ...
     def restore(self, state: dict[str, Any]) -> None: ...
+    def take(self, shards: list[str]) -> None: ...
 
 
-def open_source(recipe: Recipe, data: str | Path, landmarks: str | Path | None = None) -> Source:
-    """The recipe's source. Raises DatasetError when the data does not serve it."""
-    return PairSource(recipe, data, landmarks) if recipe.mode == "pairs" else CropSource(recipe, data)
+def open_source(
+    recipe: Recipe, data: str | Path, landmarks: str | Path | None = None, shards: list[str] | None = None
+) -> Source:
+    """The recipe's source, of pairs from these shards alone where they are named.
+
+    Raises DatasetError when the data does not serve the recipe.
+    """
+    return PairSource(recipe, data, landmarks, shards) if recipe.mode == "pairs" else CropSource(recipe, data)
 
 
 def open_loader(dataset: Any, order: list[Any], workers: int, **options: Any) -> DataLoader[Any]:
@@ -90,17 +97,44 @@ class Normaliser:
 
 
 class PairSource(Normaliser):
-    """Endless pairs from a shard folder; identities in the held-out share are never trained on."""
+    """Endless pairs from a shard folder; identities in the held-out share are never trained on.
 
-    def __init__(self, recipe: Recipe, data: str | Path, landmarks: str | Path | None) -> None:
+    shards: only these, and more with `take`. What is held out stays that of the first ones, so that epochs compare.
+    Raises TrainingError where the recipe asks for video encoders and PyAV is missing.
+    """
+
+    def __init__(
+        self, recipe: Recipe, data: str | Path, landmarks: str | Path | None, shards: list[str] | None = None
+    ) -> None:
         super().__init__(recipe)
+        if recipe.pairs.codec and not degrade.available_codecs():
+            raise TrainingError(
+                "This recipe sends its pairs through video encoders, and PyAV is not installed",
+                remedy="Run `pip install av`, or train without encoders: --set pairs.codec=0 --set pairs.jpeg=1.",
+            )
         self.options = pairs.pair_options(recipe)
-        self.store = FaceStore(data, "train", recipe.pairs.held_out, landmarks)
-        self.held_store = (
-            FaceStore(data, "held_out", recipe.pairs.held_out, landmarks) if recipe.pairs.held_out else self.store
-        )
-        self.digest = hashlib.sha256((self.store.digest() + self.held_store.digest()).encode()).hexdigest()
+        self._open = partial(FaceStore, data, share=recipe.pairs.held_out, landmarks=landmarks)
+        self._share = recipe.pairs.held_out
+        self.shards = self._held_shards = shards
+        self.store = self._open(part="train", shards=shards)
+        self.held_store = self._open_held()
+        self.digest = self._digest()
+
+    def _open_held(self) -> FaceStore:
         self._held: tuple[np.ndarray, np.ndarray] | None = None
+        if not self._share and self._held_shards == self.shards:
+            return self.store
+        return self._open(part="held_out" if self._share else "train", shards=self._held_shards)
+
+    def _digest(self) -> str:
+        return hashlib.sha256((self.store.digest() + self.held_store.digest()).encode()).hexdigest()
+
+    def take(self, shards: list[str]) -> None:
+        """Train on these shards from now on; nothing is read where they are those of before."""
+        if shards != self.shards:
+            self.shards = shards
+            self.store = self._open(part="train", shards=shards)
+            self.digest = self._digest()
 
     def steps_per_epoch(self, recipe: Recipe) -> int:
         return recipe.run.steps_per_epoch
@@ -139,10 +173,16 @@ class PairSource(Normaliser):
         del network, recipe, device  # the stream never repeats, there is nothing to mine
 
     def state(self) -> dict[str, Any]:
-        return {}
+        return {} if self.shards is None else {"shards": self.shards, "held_shards": self._held_shards}
 
     def restore(self, state: dict[str, Any]) -> None:
-        del state
+        if self.shards is None or "shards" not in state:
+            return
+        self.take(state["shards"])
+        if state["held_shards"] != self._held_shards:
+            self._held_shards = state["held_shards"]
+            self.held_store = self._open_held()
+            self.digest = self._digest()
 
 
 class CropSource(Normaliser):
@@ -221,6 +261,9 @@ class CropSource(Normaliser):
 
     def restore(self, state: dict[str, Any]) -> None:
         self.hard = list(state["hard"])
+
+    def take(self, shards: list[str]) -> None:
+        del shards  # labelled media lie in files, not in shards
 
 
 def _with_faces(table: CropTable) -> list[Item]:

@@ -155,7 +155,8 @@ def film(tiles: np.ndarray, rng: np.random.Generator, options: DegradeOptions) -
     """
     count, padded = tiles.shape[:2]
     side = padded - SLACK
-    codecs = [name for name in available_codecs() if name in options.codecs]
+    # Without encoders asked for, PyAV is not: the pictures are the same where it is not installed.
+    codecs = [name for name in available_codecs() if name in options.codecs] if options.codec else list(options.codecs)
     start = rng.integers(0, SLACK + 1, (count // 2, 2))
     if not codecs or rng.random() >= options.codec:
         offsets = np.repeat(start, 2, 0)

@@ -64,6 +64,11 @@ class Journal:
         )
         self._progress.console.print(f"epoch {epoch}: {shown}")
 
+    def note(self, words: str) -> None:
+        """Print a line above the progress bar."""
+        if not self.quiet:
+            self._progress.console.print(words, highlight=False)
+
     def _write(self, name: str, row: dict[str, float]) -> None:
         path = self.out / name
         fresh = not path.exists()

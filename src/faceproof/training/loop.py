@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from faceproof.errors import TrainingError
+from faceproof.errors import DatasetError, OptionError, TrainingError
 from faceproof.training import checkpoints, losses
 from faceproof.training.committee import load_teacher
 from faceproof.training.data import Batches, Normaliser, Source, Watch, open_source, open_watch
+from faceproof.training.interrupt import Interrupt
 from faceproof.training.journal import Journal
 from faceproof.training.networks import Prediction, build_network, widen_depthwise
+from faceproof.training.out_of_memory import explain, is_out_of_memory
 from faceproof.training.recipe import Recipe
-from faceproof.training.schedules import AveragedWeights, LearningRate, build_optimiser, freeze, hold_batchnorm
+from faceproof.training.schedules import AveragedWeights, LearningRate, Phases, build_optimiser, freeze, hold_batchnorm
+from faceproof.training.shards import look_for_shards
 
 
 @dataclass
@@ -55,17 +57,21 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     max_steps: int | None = None,
+    max_minutes: float | None = None,
+    growing: bool = False,
     quiet: bool = False,
 ) -> TrainingResult:
     """Run a recipe and return where its best weights are.
 
     data: a shard folder (pairs) or a folder/manifest of real and fake media (supervised). out: new or
     empty unless `resume`. watch: labelled media scored after every epoch; its score then chooses the
-    checkpoint, and it never trains. max_steps: stop early, as Ctrl-C would. Under `fabric run` or
-    torchrun, `devices` and `nodes` come from the launcher.
+    checkpoint, and it never trains. max_steps, max_minutes: stop early, as Ctrl-C would. growing: shards
+    are still being copied into `data`; before every epoch those that are whole by then are taken up, and a
+    resumed epoch goes on with those it began with. Under `fabric run` or torchrun, `devices` and `nodes`
+    come from the launcher.
 
-    Raises TrainingError (NaN loss, out of memory, other recipe or data on resume, used folder) and
-    DatasetError (data unusable).
+    Raises TrainingError (NaN loss, out of memory, other recipe or data on resume, used folder),
+    DatasetError (data unusable, no shard whole yet) and OptionError (growing data that is no shards).
     """  # fmt: skip
     out = Path(out)
     last, best = out / "last.pt", out / "best.pt"
@@ -73,6 +79,10 @@ def train(
         raise TrainingError(
             f"{out} already holds a run", remedy="Add --resume to go on with it, or choose a new folder."
         )
+
+    if growing and recipe.mode != "pairs":
+        raise OptionError(f"Only shards may arrive while training; {recipe.name} learns from labelled media")
+    started = time.monotonic()
 
     fabric = Fabric(
         accelerator=accelerator,
@@ -85,7 +95,17 @@ def train(
     fabric.seed_everything(recipe.run.seed + fabric.global_rank, verbose=False)
     channels_last = torch.channels_last if fabric.device.type != "mps" else torch.contiguous_format
 
-    source = open_source(recipe, data, landmarks)
+    stored = checkpoints.load(last) if resume else None
+    shards: list[str] | None = None
+    if growing:
+        # on resume those of the stored epoch, which may be in the middle
+        shards = stored["source"].get("shards") if stored else None
+        shards = shards or fabric.broadcast(look_for_shards(data)[0] if fabric.is_global_zero else [])
+        if not shards:
+            raise DatasetError(
+                f"No shard that {data}/faces.csv names is whole yet", remedy="Start when the first one is."
+            )
+    source = open_source(recipe, data, landmarks, shards)
     watching = open_watch(watch, recipe) if watch else None
     torch.manual_seed(recipe.run.seed)  # every process starts from the same random head
     bare = build_network(recipe).to(memory_format=channels_last)  # type: ignore[call-overload]
@@ -100,17 +120,16 @@ def train(
     rate = LearningRate(recipe.schedule, recipe.optimiser.lr, recipe.run.epochs * steps_per_epoch)
 
     state: dict[str, Any] = {"epoch": 0, "step_in_epoch": 0, "step": 0, "best": -math.inf, "waited": 0, "history": []}
-    phase = _Phase(recipe)
-    if resume:
-        stored = checkpoints.load(last)
-        _refuse_mismatch(stored, recipe, source, last)
+    phase = Phases(recipe)
+    if stored is not None:
+        source.restore(stored["source"])
+        _refuse_mismatch(stored, recipe, source, last, growing)
         phase.enter_silently(stored["progress"]["epoch"], bare, recipe)
         bare.load_state_dict(stored["network"])
         optimiser.load_state_dict(stored["optimiser"])
         rate.restore(stored["rate"])
         if average:
             average.network.load_state_dict(stored["average"])
-        source.restore(stored["source"])
         state = stored["progress"]
         checkpoints.restore_random_state(stored["random"])
     else:
@@ -132,7 +151,17 @@ def train(
         }
         checkpoints.save(path, content | extra)
 
-    stopped = "finished"
+    def limit() -> str:
+        """Which limit of this session was reached, if any."""
+        if max_steps is not None and state["step"] >= max_steps:
+            return "max_steps"
+        if max_minutes is None:
+            return ""
+        over = time.monotonic() - started >= 60 * max_minutes
+        # the processes of a run must stop at the same step, and their clocks differ
+        return "max_minutes" if (fabric.broadcast(over) if fabric.world_size > 1 else over) else ""
+
+    stopped, saved = "finished", time.monotonic()
     with (
         Journal(
             out,
@@ -140,22 +169,31 @@ def train(
             start=state["step"],
             quiet=quiet or not fabric.is_global_zero,
         ) as journal,
-        _Interrupt() as interrupt,
+        Interrupt() as interrupt,
     ):
         while state["epoch"] < recipe.run.epochs and stopped == "finished":
             epoch = state["epoch"]
             phase.enter(epoch, bare, rate, recipe)
+            if shards is not None and not state["step_in_epoch"]:
+                looked = look_for_shards(data, shards) if fabric.is_global_zero else ([], [])
+                shards, missing = fabric.broadcast(looked)
+                source.take(shards)
+                journal.note(
+                    f"epoch {epoch + 1} on {len(shards)} shards; "
+                    + (f"not whole: {', '.join(missing)}" if missing else "all are there")
+                )
             batches: Batches = source.batches(
                 recipe, epoch, state["step_in_epoch"], fabric.global_rank, fabric.world_size
             )
             for batch in batches:
-                started = time.perf_counter()
+                began = time.perf_counter()
                 image = source.normalise(batch["image"].to(fabric.device, non_blocking=True)).contiguous(
                     memory_format=channels_last
                 )
                 network.train()
                 hold_batchnorm(bare, phase.freeze_batchnorm)
                 lr = rate.apply(optimiser, state["step"])
+                too_large = False
                 try:
                     loss, parts = _loss(network, image, batch, recipe, fabric.device, teacher)
                     value = float(loss.detach())
@@ -168,9 +206,14 @@ def train(
                         )
                     optimiser.step()
                 except RuntimeError as error:
-                    if not _out_of_memory(error):
+                    if not is_out_of_memory(error):
                         raise
-                    raise _explain_memory(bare, source, batch, recipe, fabric.device) from error
+                    too_large = True
+                if too_large:  # outside of its except: the error holds every frame, and they hold the activations
+                    loss = torch.zeros(())
+                    raise explain(
+                        batch, partial(_gradients, bare, source, recipe=recipe, device=fabric.device), fabric.device
+                    )
                 optimiser.zero_grad(set_to_none=True)
                 if average:
                     average.update(bare, state["step"])
@@ -182,14 +225,18 @@ def train(
                         "loss": value,
                         "lr": lr,
                         **parts,
-                        "pictures_per_s": len(image) * fabric.world_size / (time.perf_counter() - started),
+                        "pictures_per_s": len(image) * fabric.world_size / (time.perf_counter() - began),
                     },
                 )
                 source.saw(batch, parts)
-                reached = max_steps is not None and state["step"] >= max_steps
+                reached = limit()
                 if interrupt.asked or (reached and state["step_in_epoch"] < steps_per_epoch):
-                    stopped = "interrupted" if interrupt.asked else "max_steps"
+                    stopped = "interrupted" if interrupt.asked else reached
                     break
+                pause = 60 * recipe.run.save_minutes
+                if pause and time.monotonic() - saved >= pause and state["step_in_epoch"] < steps_per_epoch:
+                    keep(last)
+                    saved = time.monotonic()
             if stopped != "finished":
                 keep(last)
                 break
@@ -214,8 +261,8 @@ def train(
                 keep(out / f"epoch_{epoch + 1:03d}.pt", metrics=metrics)
             if recipe.run.early_stop and state["waited"] >= recipe.run.early_stop:
                 stopped = "early"
-            if max_steps is not None and state["step"] >= max_steps:
-                stopped = "max_steps"
+            saved = time.monotonic()
+            stopped = limit() or stopped
             if interrupt.asked:
                 stopped = "interrupted"
     return TrainingResult(out, best, state["best"], state["epoch"], stopped, state["history"])
@@ -318,51 +365,6 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-class _Phase:
-    """Which of the recipe's phases is on, and what it freezes."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.freeze_batchnorm = recipe.network.freeze_batchnorm
-        self._entered = -1
-
-    def _of(self, epoch: int, recipe: Recipe) -> int:
-        return max((i for i, p in enumerate(recipe.phases) if epoch >= p.from_epoch), default=-1)
-
-    def enter_silently(self, epoch: int, network: nn.Module, recipe: Recipe) -> None:
-        """On resume: freeze as the phase does, leave the restored rate alone."""
-        number = self._of(epoch, recipe)
-        if number >= 0:
-            self._entered = number
-            self.freeze_batchnorm = recipe.phases[number].freeze_batchnorm
-            freeze(network, recipe.phases[number].train, self.freeze_batchnorm)
-
-    def enter(self, epoch: int, network: nn.Module, rate: LearningRate, recipe: Recipe) -> None:
-        if self._of(epoch, recipe) > self._entered:
-            self.enter_silently(epoch, network, recipe)
-            rate.base, rate.scale, rate.waited = recipe.phases[self._entered].lr, 1.0, 0
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C (or SIGTERM) into a wish to stop after this step; the second one kills as usual."""
-
-    def __enter__(self) -> _Interrupt:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: object) -> None:
-        del frame
-        self.asked = True
-        signal.signal(number, self._before[number])
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
 def _save_bad_batch(path: Path, batch: dict[str, torch.Tensor], value: float, rank: int) -> None:
     path = path.with_name(f"{path.stem}_rank{rank}.pt") if rank else path
     checkpoints.save(path, {"batch": batch, "loss": value})
@@ -372,51 +374,20 @@ def _save_bad_batch(path: Path, batch: dict[str, torch.Tensor], value: float, ra
     )
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    return (
-        isinstance(error, torch.OutOfMemoryError)
-        or "out of memory" in str(error).lower()
-        or "can't allocate memory" in str(error)
-    )
-
-
-def _explain_memory(
+def _gradients(
     network: nn.Module, source: Source, batch: dict[str, torch.Tensor], recipe: Recipe, device: torch.device
-) -> TrainingError:
-    """Halve the batch until a step fits, so that the message can name a size that works."""
-    size = len(batch["image"]) // 2
-    while size >= 1 and not _fits(network, source, {k: v[:size] for k, v in batch.items()}, recipe, device):
-        size //= 2
-    if size < 1:
-        return TrainingError(
-            "Not even one picture fits into memory",
-            remedy="Choose a smaller input.size or backbone, or a machine with more memory.",
-        )
-    return TrainingError(
-        f"A batch of {len(batch['image'])} does not fit into memory",
-        remedy=f"run.batch = {size} fits: add --set run.batch={size}.",
-    )
-
-
-def _fits(
-    network: nn.Module, source: Source, batch: dict[str, torch.Tensor], recipe: Recipe, device: torch.device
-) -> bool:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+) -> None:
+    """A step without its end, to see whether it fits into memory."""
     try:
-        _loss(network, source.normalise(batch["image"].to(device)), batch, recipe, device)[0].backward()  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        if not _out_of_memory(error):
-            raise
-        return False
+        loss, _ = _loss(network, source.normalise(batch["image"].to(device)), batch, recipe, device)
+        torch.autograd.backward(loss)
     finally:
         network.zero_grad(set_to_none=True)
-    return True
 
 
-def _refuse_mismatch(stored: dict[str, Any], recipe: Recipe, source: Source, path: Path) -> None:
+def _refuse_mismatch(stored: dict[str, Any], recipe: Recipe, source: Source, path: Path, growing: bool) -> None:
     # length and workers may change between sessions, what is learned may not
-    free = ("epochs", "workers", "early_stop", "save_every")
+    free = ("epochs", "workers", "early_stop", "save_every", "save_minutes")
     # read as a recipe first: a key that is newer than the checkpoint has its default there
     mine, theirs = (one.model_dump(mode="json") for one in (recipe, checkpoints.recipe_of(stored, path)))
     for table in (mine, theirs):
@@ -431,6 +402,10 @@ def _refuse_mismatch(stored: dict[str, Any], recipe: Recipe, source: Source, pat
             remedy="Resume with the recipe in the checkpoint, or choose a new folder.",
         )
     if stored["data"] != source.digest:
+        if "shards" in stored["source"] and not growing:
+            raise TrainingError(
+                "The run was begun while its shards were arriving", remedy="Go on as it was begun, with --growing."
+            )
         raise TrainingError(
             "The data changed since the checkpoint was written",
             remedy="Restore the data, or start a new run with network.init set to this checkpoint.",

@@ -147,7 +147,9 @@ class RunTable(_Table):
     balance: "sampler" draws both classes alike, "weights" weighs the loss, "undersample" drops surplus
     fakes anew each epoch. hard_negatives: share of an epoch drawn from the worst-scored of the last one.
     early_stop: epochs without a better score, 0 = never. apart: real and fake of a pair go through the network in two
-    halves of the batch, so that BatchNorm's batch statistics cannot give one away by the other.
+    halves of the batch, so that BatchNorm's batch statistics cannot give one away by the other. save_every: epochs
+    whose checkpoint is kept for good, 0 = none. save_minutes: how often the last checkpoint is written within an
+    epoch, 0 = at its end alone.
     """
 
     batch: Annotated[int, Field(ge=2)] = 32
@@ -160,6 +162,7 @@ class RunTable(_Table):
     apart: bool = False
     save_every: Annotated[int, Field(ge=0)] = 0
     seed: int = 0
+    save_minutes: Annotated[float, Field(ge=0)] = 0.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
     workers: Annotated[int, Field(ge=0)] = 2
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from faceproof.training.networks import backbone_of
-from faceproof.training.recipe import OptimiserTable, ScheduleTable
+from faceproof.training.recipe import OptimiserTable, Recipe, ScheduleTable
 
 
 def build_optimiser(network: nn.Module, table: OptimiserTable) -> torch.optim.Optimizer:
@@ -123,3 +123,27 @@ def hold_batchnorm(network: nn.Module, frozen: bool) -> None:
             frozen or (module.weight is not None and not module.weight.requires_grad)
         ):
             module.eval()
+
+
+class Phases:
+    """Which of the recipe's phases is on, and what it freezes."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.freeze_batchnorm = recipe.network.freeze_batchnorm
+        self._entered = -1
+
+    def _of(self, epoch: int, recipe: Recipe) -> int:
+        return max((i for i, p in enumerate(recipe.phases) if epoch >= p.from_epoch), default=-1)
+
+    def enter_silently(self, epoch: int, network: nn.Module, recipe: Recipe) -> None:
+        """On resume: freeze as the phase does, leave the restored rate alone."""
+        number = self._of(epoch, recipe)
+        if number >= 0:
+            self._entered = number
+            self.freeze_batchnorm = recipe.phases[number].freeze_batchnorm
+            freeze(network, recipe.phases[number].train, self.freeze_batchnorm)
+
+    def enter(self, epoch: int, network: nn.Module, rate: LearningRate, recipe: Recipe) -> None:
+        if self._of(epoch, recipe) > self._entered:
+            self.enter_silently(epoch, network, recipe)
+            rate.base, rate.scale, rate.waited = recipe.phases[self._entered].lr, 1.0, 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import tarfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,38 @@ def held_out(identity: str, share: float) -> bool:
     return int(hashlib.sha256(identity.encode()).hexdigest()[:8], 16) / 16**8 < share
 
 
+def look_for_shards(folder: str | Path, known: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """Which shards of a folder are whole and which are not there yet, or not all of them, both in the order of faces.csv.
+
+    Whole is a tar that holds every picture that faces.csv names; those in `known` are not opened again. Raises
+    DatasetError without faces.csv.
+    """
+    folder = Path(folder)
+    names: dict[str, set[str]] = {}
+    for row in _rows(folder):
+        names.setdefault(row["shard"], set()).add(row["name"])
+    whole = [shard for shard, inside in names.items() if shard in known or _is_whole(folder / shard, inside)]
+    return whole, [shard for shard in names if shard not in set(whole)]
+
+
+def _is_whole(path: Path, names: set[str]) -> bool:
+    try:
+        with tarfile.open(path) as tar:  # goes through all headers, and raises where a picture's end is missing
+            return names <= set(tar.getnames())
+    except (OSError, EOFError, tarfile.TarError):
+        return False
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    table = folder / "faces.csv"
+    if not table.is_file():
+        raise DatasetError(f"{folder} has no faces.csv; give the folder that holds faces.csv and its tar shards.")
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 class FaceStore:
-    """All faces of one part ("train", "held_out" or "all") of a shard folder.
+    """All faces of one part ("train", "held_out" or "all") of a shard folder, or of those of its `shards` that are named.
 
     Raises DatasetError when the folder or a shard is missing, or no face is left. Unreadable pictures
     are counted in `unreadable` and listed in `unreadable_names`, never used.
@@ -53,15 +84,13 @@ class FaceStore:
         share: float = 0.04,
         landmarks: str | Path | None = None,
         limit: int | None = None,
+        *,
+        shards: Collection[str] | None = None,
     ) -> None:
         folder = Path(folder)
-        table = folder / "faces.csv"
-        if not table.is_file():
-            raise DatasetError(f"{folder} has no faces.csv; give the folder that holds faces.csv and its tar shards.")
         if part not in ("train", "held_out", "all"):
             raise ValueError(f"part must be train, held_out or all, not {part!r}")
-        with table.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = [row for row in _rows(folder) if shards is None or row["shard"] in shards]
         dense = _dense_landmarks(
             Path(landmarks) if landmarks else folder / "landmarks.npz", required=landmarks is not None
         )
@@ -71,7 +100,7 @@ class FaceStore:
         self._boxes: list[tuple[float, float, float]] = []
         self.identities: list[str] = []
         self.sources: list[str] = []
-        shards: dict[str, tarfile.TarFile] = {}
+        tars: dict[str, tarfile.TarFile] = {}
         try:
             for row in rows:
                 # people of different collections may share a name
@@ -79,7 +108,7 @@ class FaceStore:
                 if part != "all" and held_out(identity, share) != (part == "held_out"):
                     continue
                 key = f"{row['shard']}/{row['name']}"
-                data = _read(folder, row["shard"], row["name"], shards)
+                data = _read(folder, row["shard"], row["name"], tars)
                 if data is None or not data.startswith(b"\xff\xd8"):
                     self.unreadable_names.append(key)
                     continue
@@ -93,8 +122,8 @@ class FaceStore:
                 if limit and len(self._bytes) >= limit:
                     break
         finally:
-            for shard in shards.values():
-                shard.close()
+            for tar in tars.values():
+                tar.close()
         if not self._bytes:
             raise DatasetError(f"No usable face in {folder} (part {part!r}, {len(self.unreadable_names)} unreadable).")
 
