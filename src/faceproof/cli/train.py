@@ -1,5 +1,5 @@
 """`faceproof train RECIPE`, `train gather`, `train preview`, `train landmarks`, `train autoencoders`, `train package`,
-`train restore`, `train average`, `train score`, `train recipes`."""
+`train restore`, `train average`, `train export-weights`, `train import-weights`, `train score`, `train recipes`."""
 
 from __future__ import annotations
 
@@ -170,6 +170,40 @@ def average(
 
     checkpoints.save(out, average_weights(checkpoint, weight))
     typer.echo(str(out))
+
+
+@rooms.command("export-weights")
+def export_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, usually best.pt.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the parts and their index go.")],
+    part_size: Annotated[str, typer.Option(metavar="SIZE", help="Largest file.", show_default=True)] = "15MiB",
+    name: Annotated[str, typer.Option(help="What to call the files; the recipe's name if absent.")] = "",
+    plain: Annotated[bool, typer.Option("--plain", help="The last weights instead of the averaged ones.")] = False,
+) -> None:
+    """Write a checkpoint's weights as fp16 safetensors in small parts, to carry them where large files do not go."""
+    _needs_extra()
+    from faceproof.training import weight_files
+
+    made = weight_files.export_weights(
+        checkpoint, out, part_size=weight_files.parse_size(part_size), name=name, averaged=not plain
+    )
+    for part in made.parts:
+        typer.echo(f"{part}  {part.stat().st_size:,} bytes")
+    typer.echo(f"{made.index}  halves move a logit by {made.logit_change:.4f} at most on random pictures")
+
+
+@rooms.command("import-weights")
+def import_weights(
+    folder: Annotated[Path, typer.Argument(help="What `train export-weights` wrote: the folder, or its index.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The checkpoint to write.")],
+) -> None:
+    """Join the parts of exported weights into a checkpoint that can be packaged, averaged or started from."""
+    _needs_extra()
+    from faceproof.training import checkpoints, weight_files
+
+    content = weight_files.import_weights(folder)
+    checkpoints.save(out, content)
+    typer.echo(f"{out}: {content['recipe']['name']} after {content['progress']['step']:,} steps")
 
 
 @rooms.command()

@@ -91,6 +91,14 @@ def export_onnx(network: nn.Module, size: int, path: str | Path, *, half: bool =
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def probe_pictures(size: int, seed: int = 0) -> np.ndarray:
+    """Four smooth random pictures with a little noise, as a network takes them: float32 `[4, 3, size, size]`."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.uniform(-1, 1, (4, 3, 12, 12)).astype(np.float32))
+    pictures = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear").numpy()
+    return (pictures + rng.normal(0, 0.05, pictures.shape)).astype(np.float32)
+
+
 def check_parity(
     network: nn.Module, path: str | Path, size: int, *, tolerance: float = 0.05, seed: int = 0
 ) -> list[Parity]:
@@ -101,10 +109,7 @@ def check_parity(
     """
     import onnxruntime
 
-    rng = np.random.default_rng(seed)
-    coarse = torch.from_numpy(rng.uniform(-1, 1, (4, 3, 12, 12)).astype(np.float32))
-    pictures = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear").numpy()
-    pictures = (pictures + rng.normal(0, 0.05, pictures.shape)).astype(np.float32)
+    pictures = probe_pictures(size, seed)
     with torch.inference_mode():
         expected = [t.numpy() for t in _Graph(network.eval().cpu().float())(torch.from_numpy(pictures))]
     results = {

