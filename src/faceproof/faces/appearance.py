@@ -7,6 +7,7 @@ Weights come from pairs of faces of the same and of different people in videos; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -145,10 +146,21 @@ def colour_shares(lab: Image, bins: tuple[int, int, int], mask: Image | None = N
     neighbours, so that a colour on a border between two does not flip."""
     levels = np.clip(lab, _WEAKEST, _STRONGEST)
     counts = cv2.calcHist([levels], [0, 1, 2], mask, list(bins), [0, 256, 88, 168, 88, 168])
-    for axis in range(3):
-        wide = np.pad(counts, [(1, 1) if axis == other else (0, 0) for other in range(3)], mode="edge")
-        counts = sum(
-            weight * wide.take(range(start, start + bins[axis]), axis=axis)
-            for start, weight in enumerate((0.25, 0.5, 0.25))
-        )
-    return np.asarray(counts / max(float(counts.sum()), 1.0), np.float32).ravel()
+    # Quarters of whole numbers: float32 holds every one of these sums exactly, in whatever order they are taken.
+    blended = _blend(bins[0]) @ (counts.reshape(bins[0], -1) @ _blend_both(bins[1], bins[2]))
+    return np.asarray(blended / max(float(blended.sum()), 1.0), np.float32).ravel()
+
+
+@cache
+def _blend(count: int) -> Floats:
+    """``[count, count]``: half of each bin stays, a quarter goes to each side; at the ends what would leave stays too."""
+    spread = np.eye(count, dtype=np.float32) / 2
+    for step in (-1, 1):
+        spread[np.arange(count), np.clip(np.arange(count) + step, 0, count - 1)] += 0.25
+    return spread
+
+
+@cache
+def _blend_both(rows: int, columns: int) -> Floats:
+    """The same along two axes at once, for what lies flat."""
+    return np.ascontiguousarray(np.kron(_blend(rows), _blend(columns)).T)
