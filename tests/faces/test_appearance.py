@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage import data
 
-from faceproof.faces.appearance import colour_shares
+from faceproof.faces import Face
+from faceproof.faces.appearance import _portrait, colour_shares, describe, likeness
 
 BINS = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -46,3 +48,34 @@ def test_shares_are_exactly_those_of_blending_bin_by_bin(bins, seed, seen, size)
     assert found.dtype == np.float32
     assert np.array_equal(found, shares_one_by_one(lab, bins, mask))
     assert found.sum() == pytest.approx(0 if mask is not None and not mask.any() else 1, abs=1e-5)
+
+
+# The astronaut's face in a picture of 512 × 512.
+_FACE = (176.0, 68.0, 268.0, 183.0)
+_MARKS = np.array([[204, 101], [247, 104], [225, 128], [202, 140], [245, 142]], np.float32)
+
+
+def enlarged(times: float, shift: int = 0) -> tuple[np.ndarray, Face]:
+    """The astronaut so many times as large, her face with her; ``shift`` pixels are cut off at the left and the top."""
+    picture = cv2.resize(data.astronaut(), None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
+    box = tuple(times * edge - shift for edge in _FACE)
+    return picture[shift:, shift:], Face(box, 1.0, (times * _MARKS - shift).astype(np.float32))
+
+
+@pytest.mark.parametrize("times", [0.4, 0.69, 0.7, 0.9, 1.39, 1.4, 2.0, 2.79, 2.8, 4.0, 7.5])
+@pytest.mark.parametrize("shift", [0, 1, 3])
+def test_a_look_does_not_hang_on_the_size_of_the_face(times, shift):
+    usual, small = enlarged(0.5), enlarged(times, shift)
+    assert likeness(describe(*usual), describe(*small)) > 5.3
+
+
+@pytest.mark.parametrize("side", [30, 79, 81, 120, 161, 200, 330, 700, 1500])
+def test_a_portrait_skips_no_pixel(side):
+    """Fine noise averages out: where pixels were skipped it would stay."""
+    noise = np.random.default_rng(side).integers(0, 256, (5 * side, 4 * side, 3), dtype=np.uint8)
+    face = Face((1.5 * side, 1.5 * side, 2.5 * side, 2.5 * side), 1.0, _MARKS)
+    portrait, seen, _ = _portrait(noise, face)
+    assert portrait.shape == (140, 120, 3)
+    assert seen.all()
+    # Evenly weighted, so many pixels each leave this of the noise; placing weights them less evenly.
+    assert portrait.std() < 2.5 * 256 / 12**0.5 / max(1.0, side / 40)
