@@ -178,10 +178,8 @@ def train(
                 looked = look_for_shards(data, shards) if fabric.is_global_zero else ([], [])
                 shards, missing = fabric.broadcast(looked)
                 source.take(shards)
-                journal.note(
-                    f"epoch {epoch + 1} on {len(shards)} shards; "
-                    + (f"not whole: {', '.join(missing)}" if missing else "all are there")
-                )
+                waiting = f"; not whole: {', '.join(missing)}" if missing else ""
+                journal.note(f"epoch {epoch + 1} on {len(shards)} of {len(shards) + len(missing)} shards{waiting}")
             batches: Batches = source.batches(
                 recipe, epoch, state["step_in_epoch"], fabric.global_rank, fabric.world_size
             )

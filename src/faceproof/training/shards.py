@@ -156,7 +156,10 @@ class FaceStore:
 def _read(folder: Path, shard: str, name: str, shards: dict[str, tarfile.TarFile]) -> bytes | None:
     if shard not in shards:
         if not (folder / shard).is_file():
-            raise DatasetError(f"Shard {shard} named in faces.csv is missing from {folder}.")
+            raise DatasetError(
+                f"Shard {shard} named in faces.csv is missing from {folder}",
+                remedy="Copy it there; while shards still arrive, train with --growing.",
+            )
         shards[shard] = tarfile.open(folder / shard)  # noqa: SIM115 - closed by the caller with all others
     try:
         member = shards[shard].extractfile(name)
