@@ -7,8 +7,11 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
+from faceproof import wording
+from faceproof.cli import terminal
 from faceproof.cli.terminal import curve, print_report, print_table, typed
 from faceproof.results import FaceScore, FailedInput, FrameScore, Report
 
@@ -48,6 +51,32 @@ def test_lines_break_between_words_only(width: int, many: bool) -> None:
     lines = told(report, width, many=many)
     assert all(len(line) <= width for line in lines if " " in line.strip())
     assert set(" ".join(lines).split()) <= whole | {word for word in " ".join(lines).split() if "…" in word}
+
+
+def test_verdicts_stand_below_each_other_whatever_the_names_are_written_in() -> None:
+    names = ["a.mp4", "漢字漢字.mp4", "ünïcödé.mp4", "人" * 50 + ".mp4"]
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None, highlight=False)
+    reports = [made_report(name, 0.5) for name in names]
+    print_table(console, reports)
+    lines = console.file.getvalue().splitlines()[: len(names)]  # type: ignore[attr-defined]
+    words = wording.HEADLINES[reports[0].verdict]
+    assert len({cell_len(line[: line.index(words)]) for line in lines}) == 1
+    assert "…" in lines[3]
+    assert all(cell_len(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_what_is_said_beside_results_breaks_between_words(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, markup=False)
+    monkeypatch.setattr(terminal, "error_console", lambda: console)
+    sentence = (
+        "Passed over 1 file whose names are not those of pictures or videos; name a file itself to have it opened."
+    )
+    terminal.say(sentence)
+    terminal.print_error(sentence, sentence)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in lines)
+    assert " ".join(" ".join(lines).split()) == f"{sentence} error: {sentence} {sentence}"
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))

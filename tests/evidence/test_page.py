@@ -242,8 +242,8 @@ def test_measured_limits_are_told_for_the_very_detector_and_this_quality_only(
     assert write_limits(limits, find_spec("toy").source).parent == folder
     told = told_limits(report, spec)
     assert told == [
-        "Tested on <b>clips</b>: of 10 genuine files 1 were called manipulated, 9 without a sign, 0 left open; of 20 "
-        "forged ones 7 were called manipulated, 2 without a sign, 11 left open.",
+        "Tested on <b>clips</b>: of 10 genuine files it called 1 manipulated and 9 without a sign, and left 0 open; of "
+        "20 forged ones it called 7 manipulated and 2 without a sign, and left 11 open.",
         texts.SURE["measured_chosen"],
         "Among those like this one (face size 96 to 160 px; 10 genuine, 20 forged) the forged one of a pair scored higher "
         "in 73 of 100 pairs (95 % interval 60 to 85; 50 is chance).",

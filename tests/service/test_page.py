@@ -224,6 +224,38 @@ def test_a_picture_that_no_browser_shows_is_seen_all_the_same(browser: Any, page
     assert "as it was judged" in find(browser, ".switches").text
 
 
+def test_labels_of_neighbours_do_not_cover_each_other(browser: Any, page: Site) -> None:
+    """Six small faces side by side and one below: the labels that the page draws, as rectangles."""
+    browser.get(page.url)
+    taken = browser.execute_async_script(
+        """const done = arguments[0];
+        import('/static/boxes.js').then(({ Boxes }) => {
+          const drawer = Object.create(Boxes.prototype), taken = [], pen = document.createElement('canvas').getContext('2d');
+          drawer.isVideo = false;
+          for (let i = 0; i < 7; i++) {
+            const box = i < 6 ? [40 * i + 10, 60, 40 * i + 45, 100] : [20, 102, 60, 150];
+            drawer.label(pen, { track: { id: i + 1, score: 0.5 }, box, p: 0.5 }, 1, 1, taken, [340, 180]);
+          }
+          done(taken);
+        });"""
+    )
+    assert len(taken) == 7
+    for number, (x, y, width, height) in enumerate(taken):
+        assert x >= 0
+        assert y >= 0
+        assert x + width <= 340
+        assert y + height <= 180
+        for a, b, w, h in taken[:number]:
+            assert x + width <= a or x >= a + w or y + height <= b or y >= b + h
+
+
+def test_a_second_is_no_nothing(browser: Any, page: Site, tmp_path: Path) -> None:
+    result_of(browser, page, tmp_path, make_clip(43, frames=8), "short.mp4")
+    assert "0:00.8" in find(browser, ".verdict .facts").text
+    assert find(browser, ".axis span:last-child").text == "0:00.8"
+    assert "96×64 · 10 fps · 0.8 s · H.264" in find(browser, ".plain-facts").text
+
+
 def test_history_deletes_without_opening(browser: Any, page: Site, tmp_path: Path) -> None:
     name = "gone & <away>.png"
     result_of(browser, page, tmp_path, make_picture(15), name)

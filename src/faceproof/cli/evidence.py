@@ -73,7 +73,7 @@ def keep(
     """
     if (page is None and folder is None) or not judged:
         return []  # before anything is imported: most scans end here
-    from faceproof.cli.terminal import error_console, one_line, print_error
+    from faceproof.cli.terminal import one_line, print_error, say
     from faceproof.errors import EvidenceError, MediaError, OptionError
     from faceproof.evidence.custody import folder_for, write_evidence
     from faceproof.evidence.gathering import gather
@@ -104,9 +104,7 @@ def keep(
                 written.append(write_evidence(evidence, target, key=key))
     except (KeyboardInterrupt, SystemExit):
         if folder is not None and apart:
-            error_console().print(
-                f"{len(written)} of {len(judged)} have their evidence; run the same command again for the rest."
-            )
+            say(f"{len(written)} of {len(judged)} have their evidence; run the same command again for the rest.")
         raise
     return written
 

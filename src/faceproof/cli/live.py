@@ -39,7 +39,7 @@ def watch(
     """
     from faceproof.batch import scan_one
     from faceproof.cli.outlets import nobody_reads
-    from faceproof.cli.terminal import error_console, failure, one_line, out_console, print_error, print_report
+    from faceproof.cli.terminal import failure, one_line, out_console, print_error, print_report, say
     from faceproof.errors import FaceproofError, OptionError, OutputError
     from faceproof.evidence.arrivals import arrivals
     from faceproof.evidence.custody import folder_for, write_evidence
@@ -58,20 +58,16 @@ def watch(
         standing = Standing(evidence, options, key=signing.public_key() if signing is not None else None)
         here = [path for path in walk([folder]) if not _is_ours(path, evidence)] if existing else []
         if known := standing.look_through(here):
-            error_console().print(
-                f"{known} of {len(here)} have their evidence in {one_line(str(evidence))}: not scanned again."
-            )
+            say(f"{known} of {len(here)} have their evidence in {one_line(str(evidence))}: not scanned again.")
     ready = options.load()
-    error_console().print(
-        f"Watching {one_line(str(folder))} with {ready.spec.name} {ready.spec.version}; Ctrl-C ends it."
-    )
+    say(f"Watching {one_line(str(folder))} with {ready.spec.name} {ready.spec.version}; Ctrl-C ends it.")
     for path in arriving:
         if evidence is not None and standing is not None:
             if _is_ours(path, evidence) or standing.knows(path):
                 continue
             try:
                 if standing.has(path):
-                    error_console().print(f"{one_line(str(path))} has its evidence: not scanned again.")
+                    say(f"{one_line(str(path))} has its evidence: not scanned again.")
                     continue
             except OutputError as error:
                 print_error(f"{path}: {error.message}", error.remedy)

@@ -136,9 +136,9 @@ def show(text: str) -> None:
 
 def say(text: str) -> None:
     """A line about what was done."""
-    from faceproof.cli.terminal import error_console, one_line
+    from faceproof.cli import terminal
 
-    error_console().print(one_line(text))
+    terminal.say(terminal.one_line(text))
 
 
 def print_evaluation(found: Any) -> None:

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def scan(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Pictures, videos or folders; with --broker also s3://bucket."),
+        typer.Argument(metavar="PATH", help="Pictures, videos or folders; with --broker also s3://bucket."),
     ],
     detector: Annotated[
         str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector; see `detectors list`.")
@@ -105,6 +105,7 @@ def scan(
         print_error,
         print_report,
         print_table,
+        say,
     )
     from faceproof.errors import OptionError
     from faceproof.result_files import as_csv, as_json, as_json_lines, check_place, most_suspicious_first, write_whole
@@ -161,7 +162,7 @@ def scan(
         public = signing_key.public_key() if signing_key is not None else None
         before = kept_reports(files, evidence, options, key=public, resume=not no_resume)
         if before:
-            error_console().print(
+            say(
                 f"{len(before)} of {len(files)} have their evidence in {one_line(str(evidence))}: "
                 "taken from there, not scanned again (for a new scan choose another folder)."
             )
@@ -210,13 +211,13 @@ def _tell_passed_over(paths: list[Path]) -> None:
     """Nothing in a folder goes unseen without a word."""
     from collections import Counter
 
-    from faceproof.cli.terminal import error_console, one_line
+    from faceproof.cli.terminal import one_line, say
 
     if not paths:
         return
     endings = Counter(one_line(path.suffix.lower()) or "no ending" for path in paths)
     kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
-    error_console().print(
+    say(
         f"Passed over {len(paths)} {'file' if len(paths) == 1 else 'files'} whose names are not those of pictures or videos "
         f"({kinds}{', …' if len(endings) > 5 else ''}); name a file itself to have it opened."
     )
@@ -267,7 +268,7 @@ def _run(
 ) -> list[tuple[Path, Outcome]]:
     """Scan what a journal beside ``target`` does not hold yet."""
     from faceproof.batch import scan_many
-    from faceproof.cli.terminal import error_console, one_line, print_table
+    from faceproof.cli.terminal import error_console, one_line, print_table, say
     from faceproof.judge import shown_path
     from faceproof.result_files import Journal, most_suspicious_first
 
@@ -281,9 +282,7 @@ def _run(
         if known:
             outcomes = [(path, journal.done[shown_path(path)]) for path in known]
             files = [path for path in files if shown_path(path) not in journal.done]
-            error_console().print(
-                f"Going on: {len(known)} of {len(known) + len(files)} were done (--no-resume starts over)"
-            )
+            say(f"Going on: {len(known)} of {len(known) + len(files)} were done (--no-resume starts over)")
     try:
         with _progress(len(files)) as (progress, on_event):
             task = progress.add_task("", total=len(files)) if progress is not None and len(files) > 1 else None
@@ -295,11 +294,11 @@ def _run(
                     progress.update(task, advance=1, description=one_line(path.name)[:40])
     except (KeyboardInterrupt, SystemExit):  # the latter is what SIGTERM raises
         if journal is not None:
-            error_console().print(f"{len(outcomes)} results are kept; run the same command again to go on.")
+            say(f"{len(outcomes)} results are kept; run the same command again to go on.")
         elif outcomes:
             # Nobody wrote them down: what is known by now is shown.
             print_table(error_console(), most_suspicious_first(outcome for _, outcome in outcomes))
-            error_console().print("Stopped. With --json FILE a stopped scan goes on where it was.")
+            say("Stopped. With --json FILE a stopped scan goes on where it was.")
         raise
     finally:
         if journal is not None:

@@ -6,6 +6,7 @@ import shlex
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
@@ -40,9 +41,14 @@ def error_console() -> Console:
 
 def print_error(message: str, remedy: str) -> None:
     console = error_console()
-    console.print(Text.assemble(("error: ", "bold"), one_line(message)))
+    _put(console, Text.assemble(("error: ", "bold"), one_line(message)), hang=7)
     if remedy:
-        console.print(Text(f"       {remedy}"))
+        _put(console, Text(f"       {remedy}"), hang=7)
+
+
+def say(text: str) -> None:
+    """A sentence beside the results, on standard error."""
+    _put(error_console(), Text(text))
 
 
 def one_line(text: str) -> str:
@@ -146,10 +152,10 @@ def print_table(console: Console, outcomes: Sequence[Report | FailedInput], *, h
     failures = [outcome for outcome in outcomes if isinstance(outcome, FailedInput)]
     room = min(_LONGEST_NAME, max(24, console.width // 2)) if console.is_terminal else None
     names = [_shortened(one_line(report.media.path), room) for report in reports]
-    width = min(max(map(len, names), default=0), _LONGEST_NAME)
+    width = min(max(map(cell_len, names), default=0), _LONGEST_NAME)
     for report, name in zip(reports, names, strict=True):
         line = Text(f"{'  – ' if report.score is None else f'{report.score:.2f}'}  ")
-        line.append(name.ljust(width), style="bold")
+        line.append(name + " " * (width - cell_len(name)), style="bold")
         line.append(f"  {_in_a_table(report)}", style=COLOURS[report.verdict])
         _put(console, line, hang=6)
     counts = [
@@ -179,8 +185,8 @@ def _in_a_table(report: Report) -> str:
 
 
 def _shortened(name: str, room: int | None) -> str:
-    """Long names keep their beginning and their end."""
-    if room is None or len(name) <= room:
+    """Long names keep their beginning and their end. ``room`` is in columns, of which Chinese characters take two."""
+    if room is None or cell_len(name) <= room:
         return name
     end = room * 2 // 3
-    return f"{name[: room - end - 1]}…{name[-end:]}"
+    return f"{set_cell_size(name, room - end - 1)}…{set_cell_size(name[::-1], end)[::-1]}"

@@ -253,7 +253,7 @@ def _arm(text: str) -> Arm:
 @_ab.command("scan")
 def scan_ab(
     name: Annotated[str, typer.Argument(metavar="EXPERIMENT")],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH")],
 ) -> None:
     """Scan files as the experiment routes them, and record what every arm did. Guardrails are checked after each file."""
     from faceproof import wording

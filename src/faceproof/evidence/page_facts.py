@@ -82,10 +82,13 @@ def _band_lines(evidence: Evidence) -> list[str]:
     lines = []
     wider = [track for track in report.tracks if track.band is not None and track.band.widened_by]
     if wider:
+        alike: dict[tuple[float, float], list[str]] = {}
+        for track in wider:
+            if track.band is not None:
+                alike.setdefault((track.band.low, track.band.high), []).append(wording.person(track))
         people = [
-            words["band_person"].format(person=wording.person(track), low=track.band.low, high=track.band.high)
-            for track in wider
-            if track.band is not None
+            words["band_person"].format(person=wording.listed(them), low=low, high=high)
+            for (low, high), them in alike.items()
         ]
         lines.append(words["bands_differ"].format(people="; ".join(people)))
     if rule.fitted is not None:

@@ -133,7 +133,7 @@ SURE = {
     "fitted": "The limits between the answers were set so that at most {alarms:.0%} of genuine files count as manipulated "
     "and at most {misses:.0%} of forgeries as without a sign, on {data} ({reals} genuine, {fakes} forged).",
     "bands_differ": "For worse material the range without an answer is wider: {people}.",
-    "band_person": "{person} {low:.2f} to {high:.2f}",
+    "band_person": "from {low:.2f} to {high:.2f} for {person}",
     "threshold": "Scores above {threshold:.2f} count as signs of manipulation.",
     "band": "Scores from {high:.2f} up count as signs of manipulation, those of {low:.2f} and less as none; in between the "
     "answer is “cannot tell”.",
@@ -161,9 +161,9 @@ SURE = {
     "side": "Faces are {side:.0f} pixels large (longer side, median); under {least:.0f} this detector does not judge.",
     "side_only": "Faces are {side:.0f} pixels large (longer side, median).",
     "sharpness": "Their sharpness is {sharpness:.0f} (median); under {least:.0f} this detector does not judge.",
-    "measured": "Tested on {data}: of {reals} genuine files {real_fake} were called manipulated, {real_real} without a "
-    "sign, {real_inconclusive} left open; of {fakes} forged ones {fake_fake} were called manipulated, {fake_real} without a "
-    "sign, {fake_inconclusive} left open.",
+    "measured": "Tested on {data}: of {reals} genuine files it called {real_fake} manipulated and {real_real} without a "
+    "sign, and left {real_inconclusive} open; of {fakes} forged ones it called {fake_fake} manipulated and {fake_real} "
+    "without a sign, and left {fake_inconclusive} open.",
     "measured_here": "Among those like this one ({what}; {reals} genuine, {fakes} forged) the forged one of a pair scored "
     "higher in {pairs:.0f} of 100 pairs (95 % interval {low:.0f} to {high:.0f}; 50 is chance).",
     "measured_weakest": "It was weakest on {what}, where the forged one of a pair scored higher in {pairs:.0f} of 100 pairs "

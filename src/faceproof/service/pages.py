@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.templating import Jinja2Templates
 
 from faceproof import wording
+from faceproof.evidence.timeline import fine_clock
 from faceproof.results import Report, Verdict
 from faceproof.service import callers, labels
 from faceproof.service.artifacts import read_words
@@ -29,6 +30,7 @@ templates = Jinja2Templates(directory=Path(__file__).parent / "web" / "templates
 templates.env.trim_blocks = templates.env.lstrip_blocks = True
 templates.env.filters["ago"] = ago
 templates.env.filters["clock"] = wording.clock
+templates.env.filters["fine_clock"] = fine_clock
 templates.env.globals["wording"] = wording
 templates.env.globals["Verdict"] = Verdict
 

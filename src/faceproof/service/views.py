@@ -150,7 +150,8 @@ class FeedbackView(_View):
 
 
 class DetectorView(_View):
-    """A detector that can be asked for by name."""
+    """A detector that can be asked for by name. Scores inside ``band``, where it has one, get no verdict; worse material
+    may have a wider one, which its report names."""
 
     name: str = Field(examples=["faceproof-small"])
     version: str
@@ -159,6 +160,7 @@ class DetectorView(_View):
     default: bool
     calibrated: bool
     threshold: float
+    band: tuple[float, float] | None
     commercial_use: bool
     weights_licence: str
     origin: str
@@ -242,6 +244,7 @@ def view_detector(spec: DetectorSpec, default: str) -> DetectorView:
         default=spec.name == default,
         calibrated=spec.calibration.method != "none",
         threshold=spec.verdict.threshold,
+        band=spec.verdict.band,
         commercial_use=spec.licence.commercial,
         weights_licence=spec.licence.weights,
         origin=spec.licence.origin,

@@ -63,12 +63,18 @@ export class Boxes {
     const scale = Math.min(shown.width / report.media.width, shown.height / report.media.height) * density;
     pen.translate((canvas.width - report.media.width * scale) / 2, (canvas.height - report.media.height * scale) / 2);
     const now = this.isVideo ? medium.currentTime : 0;
+    const drawn = [];
     for (const judged of [false, true]) {
       for (const path of this.paths) {
         const here = (path.track.score !== null) === judged && this.at(path, now);
-        if (here) this.box(pen, path.track, here, scale, density);
+        if (!here) continue;
+        this.box(pen, path.track, here, scale, density);
+        if (judged) drawn.push({ track: path.track, ...here });
       }
     }
+    // Whoever could not be judged has no number, and crowds of passers-by would cover those who were.
+    const taken = [], ends = [report.media.width * scale, report.media.height * scale];
+    for (const one of drawn) this.label(pen, one, scale, density, taken, ends);
   }
 
   at(path, now) {
@@ -100,21 +106,31 @@ export class Boxes {
 
   box(pen, track, { box, p }, scale, density) {
     const [x0, y0, x1, y1] = box.map((v) => v * scale);
-    const who = track.id === 0 ? "" : x1 - x0 > 90 * density ? `person ${track.id}  ` : `${track.id}: `;
     const judged = track.score !== null;
     pen.lineWidth = (judged ? 2.5 : 1) * density;
     pen.strokeStyle = COLOURS[track.verdict];
     pen.setLineDash(judged && p > this.threshold ? [8 * density, 4 * density] : []);
     pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
-    // Whoever could not be judged has no number, and crowds of passers-by would cover those who were.
-    if (!judged) return;
+  }
+
+  // Above its box, or below or beside it where another label stands; over another only where there is no other place.
+  label(pen, { track, box, p }, scale, density, taken, [right, bottom]) {
+    const [x0, y0, x1, y1] = box.map((v) => v * scale);
+    const who = track.id === 0 ? "" : x1 - x0 > 90 * density ? `person ${track.id}  ` : `${track.id}: `;
     // In a picture it is the person's own score, as beside it.
     const words = who + (this.isVideo ? p : track.score).toFixed(2);
-    pen.font = `600 ${13 * density}px system-ui, sans-serif`;
-    const width = pen.measureText(words).width + 10 * density, top = Math.max(0, y0 - 20 * density);
+    // On a telephone faces are as small as the words.
+    const size = density * Math.max(10, Math.min(13, right / density / 50)), pad = size * 0.38;
+    pen.font = `600 ${size}px system-ui, sans-serif`;
+    const width = pen.measureText(words).width + 2 * pad, height = 1.5 * size;
+    const places = [[x0, Math.max(0, y0 - height)], [x0, y1], [x1 - width, y0 - height], [x1 - width, y1], [x1, y0], [x0 - width, y0]];
+    const inside = ([x, y]) => x >= 0 && y >= 0 && x + width <= right && y + height <= bottom;
+    const clear = ([x, y]) => taken.every(([a, b, w, h]) => x + width <= a || x >= a + w || y + height <= b || y >= b + h);
+    const [x, top] = places.find((place) => inside(place) && clear(place)) ?? places[0];
+    taken.push([x, top, width, height]);
     pen.fillStyle = "rgb(20 23 26 / .85)";
-    pen.fillRect(x0, top, width, 20 * density);
+    pen.fillRect(x, top, width, height);
     pen.fillStyle = "#fff";
-    pen.fillText(words, x0 + 5 * density, top + 14.5 * density);
+    pen.fillText(words, x + pad, top + 1.12 * size);
   }
 }
