@@ -127,8 +127,18 @@ def _pool_run(
                 yield path, outcome
     except BrokenProcessPool:
         suspects.extend(running.values())
+    except BaseException:
+        _give_up(pool)
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _give_up(pool: ProcessPoolExecutor) -> None:
+    """End the processes in the middle of their files, of which nobody will hear: Python would wait for them before it ends.
+    (``terminate_workers`` from Python 3.14 on.)"""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
 
 
 def _alone(path: Path, options: ScanOptions) -> Outcome:
@@ -142,6 +152,9 @@ def _alone(path: Path, options: ScanOptions) -> Outcome:
                 message="the process that read this file was killed",
                 remedy="The file may be damaged on purpose or need more memory than there is; treat it with care.",
             )
+        except BaseException:
+            _give_up(pool)
+            raise
 
 
 # Set once in each worker process by _start.
