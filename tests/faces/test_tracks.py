@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -228,13 +228,15 @@ def test_scene_watch_tells_cuts_from_movement_light_and_flashes():
     assert not watch.is_cut(setting_of(stage(0, [(0, 300, 160, 120)], 2)[0].image))
 
 
-def split(shots: Sequence[tuple[tuple[Frame, list[Face]], list[int]]]) -> dict[int, int]:
+def split(
+    shots: Sequence[tuple[tuple[Frame, list[Face]], list[int]]], same_view: Callable[[float], bool] = lambda _: False
+) -> dict[int, int]:
     """What becomes of tracks that a forward pass gave: frames with their faces, and the numbers given."""
     reunion = Reunion()
     for (frame, faces), ids in shots:
         centres = [np.array([(f.box[0] + f.box[2]) / 2, (f.box[1] + f.box[3]) / 2]) for f in faces]
         looks = [describe(frame.image, face) for face in faces]
-        reunion.see(frame.time, ids, centres, [face.side for face in faces], looks)
+        reunion.see(frame.time, ids, centres, [face.side for face in faces], looks, same_view=same_view(frame.time))
     return reunion.people(3.0)
 
 
@@ -271,6 +273,69 @@ def test_nobody_is_reunited_across_a_cut_or_from_another_place():
     assert people(shots) == [[1]] * 5 + [[2]] * 5
     apart = [(stage(i * 0.6, [(0, 500 if 3 <= i < 6 else 150, 160, 80)]), [2 if 3 <= i < 6 else 1]) for i in range(12)]
     assert split(apart) == {1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("step", [0.04, 0.08, 0.16, 0.24])
+@pytest.mark.parametrize("height", [180, 200, 230])
+@pytest.mark.parametrize("passer", [1, 2, 3])
+def test_who_is_half_hidden_by_somebody_who_walks_past_keeps_the_number(step, height, passer):
+    """Five faces a second, nearer to the camera and a little lower; in the middle only the passer is found."""
+    shots, hidden = [], []
+    for i in range(-12, 13):
+        x = 300 + 400 * i * step
+        frame, faces = stage(
+            (i + 12) * step, [(0, 300, 160, 80), *([(passer, x, height, 86)] if -60 < x < 700 else [])]
+        )
+        hidden.append(abs(x - 300) < 34)
+        shots.append((frame, faces[1:] if hidden[-1] else faces))
+    tracker = Tracker()
+    rows = [tracker.update(*shot) for shot in shots]
+    known = tracker.people()
+    standing = {known[row[0]] for row, gone in zip(rows, hidden, strict=True) if not gone}
+    passing = {known[number] for row, gone in zip(rows, hidden, strict=True) for number in (row if gone else row[1:])}
+    assert len(standing) == 1
+    assert standing.isdisjoint(passing)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([1, 2]), st.floats(0.02, 3.0), st.integers(1, 6), st.integers(1, 6), st.booleans())
+def test_somebody_else_in_the_very_place_is_somebody_else(stranger, step, before, behind, returns):
+    cast = [0] * before + [stranger] * behind + [0] * (3 if returns else 0)
+    rows = people((i * step, [(number, 300, 160, 80)]) for i, number in enumerate(cast))
+    assert {row[0] for row, number in zip(rows, cast, strict=True) if number}.isdisjoint(
+        row[0] for row, number in zip(rows, cast, strict=True) if not number
+    )
+
+
+def pieces(gap: float = 0.16, across: float = 0, larger: float = 1) -> list[tuple[tuple[Frame, list[Face]], list[int]]]:
+    """Somebody four times, and a little later, so far to the side and so much larger, twice with half of them hidden."""
+    seen = [(stage(0.16 * i, [(0, 300, 160, 80)]), [1]) for i in range(4)]
+    for i in range(2):
+        frame, faces = stage(0.48 + gap + 0.16 * i, [(0, 300 + across, 160, 80 * larger), (1, 360 + across, 160, 80)])
+        seen.append(((frame, faces[:1]), [2]))
+    return seen
+
+
+def test_place_and_time_decide_at_once_in_a_view_that_stays():
+    known = {1: 1, 2: 1}
+    assert split(pieces(), lambda _: True) == known
+    assert split(pieces(gap=0.45), lambda _: True) == known
+    assert split(pieces(across=20, larger=1.2), lambda _: True) == known
+    assert split(pieces(), lambda time: time != 0.16) == known
+    for other, same_view in (
+        (pieces(gap=0.6), lambda _: True),
+        (pieces(across=40), lambda _: True),
+        (pieces(larger=1.4), lambda _: True),
+        (pieces(), lambda _: False),
+        (pieces(), lambda time: not 0.5 < time < 0.7),
+    ):
+        assert split(other, same_view) == {1: 1, 2: 2}
+
+
+def test_place_and_time_do_not_decide_for_who_is_seen_meanwhile():
+    (first, second), rest = pieces()[4:], pieces()[:4]
+    between = stage(0.7, [(0, 300, 160, 80)])
+    assert split([*rest, first, (between, [1]), second], lambda _: True) == {1: 1, 2: 2}
 
 
 @settings(max_examples=20, deadline=None)

@@ -159,7 +159,7 @@ def colour_shares(lab: Image, bins: tuple[int, int, int], mask: Image | None = N
 @cache
 def _blend(count: int) -> Floats:
     """``[count, count]``: half of each bin stays, a quarter goes to each side; at the ends what would leave stays too."""
-    spread = np.eye(count, dtype=np.float32) / 2
+    spread = np.eye(count, dtype=np.float32) * np.float32(0.5)
     for step in (-1, 1):
         spread[np.arange(count), np.clip(np.arange(count) + step, 0, count - 1)] += 0.25
     return spread
@@ -168,4 +168,4 @@ def _blend(count: int) -> Floats:
 @cache
 def _blend_both(rows: int, columns: int) -> Floats:
     """The same along two axes at once, for what lies flat."""
-    return np.ascontiguousarray(np.kron(_blend(rows), _blend(columns)).T)
+    return np.ascontiguousarray(np.kron(_blend(rows), _blend(columns)).T, dtype=np.float32)

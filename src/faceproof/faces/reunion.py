@@ -5,6 +5,10 @@ sampling starts a new track there, and comes back to the old one when she turns 
 the smaller piece by a handful of faces. Afterwards each piece can be held against everything that was seen of the other.
 Only within a shot, in one place, and never of two who were seen together: a score is worth something only if it is one
 person's.
+
+Looks are asked where time has passed. Somebody whose head turns, or who is half hidden by another that passes, looks like
+nobody for a moment, but no second face comes to the very place of a first, in its size, within half a second of it while
+everything around stays: there place and time decide.
 """
 
 from __future__ import annotations
@@ -25,6 +29,10 @@ _STAYED, _STRAYED, _GREW = 0.35, 0.8, 0.25
 _SURROUNDED, _FOLLOWED = -1.0, 1.5
 # One face at least must be clearly alike.
 _ONCE_ALIKE = 1.0
+# In seconds: nobody gives their place to another of the same size so soon in a view that stays.
+AT_ONCE = 0.5
+# Below this, place and time are not believed either: most strangers are less alike, and of a hundred faces that stay one is.
+HARDLY_ALIKE = -5.0
 _APART = 0.25
 _LOOKS_KEPT = 32
 
@@ -73,6 +81,8 @@ class Reunion:
     def __init__(self) -> None:
         self._shot: dict[int, _Piece] = {}
         self._person: dict[int, int] = {}
+        # When, in this shot, the view was not certainly that of the frame before.
+        self._unsure: list[float] = []
 
     def see(
         self,
@@ -81,8 +91,13 @@ class Reunion:
         centres: Sequence[npt.NDArray[np.float64]],
         sides: Sequence[float],
         looks: Sequence[Appearance],
+        *,
+        same_view: bool = False,
     ) -> None:
-        """One frame's faces and the tracks they were given."""
+        """One frame's faces and the tracks they were given; ``same_view``: whether it certainly shows what the frame before
+        it did."""
+        if not same_view:
+            self._unsure.append(time)
         for number, centre, side, look in zip(ids, centres, sides, looks, strict=True):
             piece = self._shot.setdefault(number, _Piece(number))
             self._person.setdefault(number, number)
@@ -95,7 +110,7 @@ class Reunion:
         # The largest first: what is most sure of its looks takes in the others.
         kept: list[_Piece] = []
         for piece in sorted(self._shot.values(), key=lambda one: (-one.count, one.id)):
-            home = _home(piece, kept, patience)
+            home = _home(piece, kept, patience, self._unsure)
             if home is None:
                 kept.append(piece)
                 continue
@@ -103,7 +118,7 @@ class Reunion:
             for number, person in self._person.items():
                 if person == piece.id:
                     self._person[number] = home.id
-        self._shot = {}
+        self._shot, self._unsure = {}, []
 
     def people(self, patience: float) -> dict[int, int]:
         """Every number given so far, and the person's: people count from 1 in order of appearance."""
@@ -114,31 +129,71 @@ class Reunion:
         return {number: order[person] for number, person in self._person.items()}
 
 
-def _home(piece: _Piece, others: Sequence[_Piece], patience: float) -> _Piece | None:
+def _home(piece: _Piece, others: Sequence[_Piece], patience: float, unsure: Sequence[float]) -> _Piece | None:
     """Whose piece it is; None when it is nobody's, or could be that of two who are certainly not one."""
     fitting = [
         other
         for other in others
-        if not (other.id in piece.beside or piece.id in other.beside) and _is_one(other, piece, patience)
+        if not (other.id in piece.beside or piece.id in other.beside)
+        and (_goes_on(other, piece, unsure) or _is_one(other, piece, patience))
     ]
     if any(one.id in other.beside for one in fitting for other in fitting):
         return None
     return fitting[0] if fitting else None
 
 
+def _goes_on(person: _Piece, piece: _Piece, unsure: Sequence[float]) -> bool:
+    """Whether the piece begins where and when the person was seen last, and ends where and when they are seen again, as far
+    as they are. ``unsure``: times before which there may have been a cut."""
+    theirs, own = person.whole(), piece.whole()
+    times = [place[0] for place in theirs]
+    before = bisect_left(times, own[0][0])
+    if before != bisect_left(times, own[-1][0]):
+        return False
+    seams = [(theirs[before - 1], own[0])] if before > 0 else []
+    seams += [(own[-1], theirs[before])] if before < len(theirs) else []
+    return all(_stays(one, other, unsure) for one, other in seams) and _alike(person, piece)[1] >= HARDLY_ALIKE
+
+
+def _stays(
+    one: tuple[float, float, float, float], other: tuple[float, float, float, float], unsure: Sequence[float]
+) -> bool:
+    """Whether two sightings, one after the other, are of one place at once."""
+    seconds, apart, grown = _between(one, other)
+    return (
+        seconds <= AT_ONCE
+        and apart <= _STAYED
+        and grown <= _GREW
+        and not any(one[0] < time <= other[0] for time in unsure)
+    )
+
+
+def _between(
+    one: tuple[float, float, float, float], other: tuple[float, float, float, float]
+) -> tuple[float, float, float]:
+    """Seconds, distance in sides of the face and growth in log between two sightings."""
+    apart = float(np.hypot(one[1] - other[1], one[2] - other[2])) / max((one[3] + other[3]) / 2, 1.0)
+    return abs(one[0] - other[0]), apart, abs(float(np.log(max(one[3], 1.0) / max(other[3], 1.0))))
+
+
+def _alike(person: _Piece, piece: _Piece) -> tuple[float, float]:
+    """The best and the mean log-odds by looks that the piece's faces are the person's."""
+    alike = [_likeness(look, person.looks) for look in piece.looks]
+    return max(alike), sum(alike) / len(alike)
+
+
 def _is_one(person: _Piece, piece: _Piece, patience: float) -> bool:
     theirs, own = person.whole(), piece.whole()
     times = [place[0] for place in theirs]
-    apart, grown, gaps = [], [], []
-    for time, x, y, side in own:
-        after = bisect_left(times, time)
-        near = min(theirs[max(0, after - 1) : after + 1], key=lambda place: abs(place[0] - time))
-        gaps.append(abs(near[0] - time))
-        apart.append(float(np.hypot(x - near[1], y - near[2])) / max((side + near[3]) / 2, 1.0))
-        grown.append(abs(float(np.log(max(side, 1.0) / max(near[3], 1.0)))))
+    seams = []
+    for place in own:
+        after = bisect_left(times, place[0])
+        near = min(theirs[max(0, after - 1) : after + 1], key=lambda one: abs(one[0] - place[0]))
+        seams.append(_between(place, near))
+    gaps, apart, grown = zip(*seams, strict=True)
     if min(gaps) > patience or np.median(apart) > _STAYED or max(apart) > _STRAYED or np.median(grown) > _GREW:
         return False
-    alike = [_likeness(look, person.looks) for look in piece.looks]
+    best, mean = _alike(person, piece)
     before = bisect_left(times, own[0][0])
     behind = bisect_left(times, own[-1][0])
     surrounded = (
@@ -147,7 +202,7 @@ def _is_one(person: _Piece, piece: _Piece, patience: float) -> bool:
         and own[0][0] - times[before - 1] <= patience
         and times[behind] - own[-1][0] <= patience
     )
-    return max(alike) >= _ONCE_ALIKE and sum(alike) / len(alike) >= (_SURROUNDED if surrounded else _FOLLOWED)
+    return best >= _ONCE_ALIKE and mean >= (_SURROUNDED if surrounded else _FOLLOWED)
 
 
 def _likeness(look: Appearance, known: Sequence[Appearance]) -> float:

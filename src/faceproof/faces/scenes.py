@@ -18,6 +18,9 @@ _COLOURS_KEPT = 0.62
 _LAYOUT_KEPT = 0.45
 # So little of the colours is left that the layout need not be asked.
 _COLOURS_LOST = 0.25
+# Above both, the view is beyond doubt the one of before: 99 of 100 frames of a shot, 0.4 s apart, are; frames of different
+# videos reached 0.56 and 0.32.
+_SURELY_COLOURS, _SURELY_LAYOUT = 0.8, 0.7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +38,13 @@ def setting_of(image: Image) -> Setting:
 
 
 class SceneWatch:
-    """Tells cuts from movement by a thumbnail and colour histograms of each quarter of the frame."""
+    """Tells cuts from movement by a thumbnail and colour histograms of each quarter of the frame.
+
+    ``goes_on``: whether the frame given last shows, beyond doubt, the view of the one before it. Neither that nor a cut is
+    what may be either: a fast pan, or a cut to somebody framed alike.
+    """
+
+    goes_on = False
 
     def __init__(self) -> None:
         self._before: Setting | None = None
@@ -43,12 +52,15 @@ class SceneWatch:
     def is_cut(self, now: Setting) -> bool:
         """Whether this frame belongs to another shot than the frame given before it. The first frame is no cut."""
         before, self._before = self._before, now
+        self.goes_on = False
         if before is None:
             return False
         kept = float(np.minimum(now.colours, before.colours).sum())
         if kept < _COLOURS_LOST:
             return True
-        return kept < _COLOURS_KEPT and float(now.layout @ before.layout) < _LAYOUT_KEPT
+        layout = float(now.layout @ before.layout)
+        self.goes_on = kept >= _SURELY_COLOURS and layout >= _SURELY_LAYOUT
+        return kept < _COLOURS_KEPT and layout < _LAYOUT_KEPT
 
 
 def _thumbnail(image: Image) -> Image:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from faceproof.faces.appearance import Appearance, describe, likeness
 from faceproof.faces.mtcnn import Face
-from faceproof.faces.reunion import Reunion
+from faceproof.faces.reunion import AT_ONCE, HARDLY_ALIKE, Reunion
 from faceproof.faces.scenes import SceneWatch, Setting, setting_of
 
 if TYPE_CHECKING:
@@ -29,9 +29,12 @@ Floats = npt.NDArray[np.float64]
 # Log-odds. A face joins a track from ACCEPT on; two choices closer than MARGIN are a tie.
 ACCEPT = 2.0
 MARGIN = 2.0
-# Looks alone forbid a match below STRANGER. Where the box has hardly moved in no time, blur may change looks: BLURRED.
+# Looks alone forbid a match below STRANGER. Who stays where they are may still turn away, blur or be half hidden by somebody
+# who passes: in a crowd, 1 in 20 faces fall below it within half a second. Then HARDLY_ALIKE holds, and in effect ACCEPT:
+# the odds of a place kept are 5.5 at most, so likeness must reach -3.5, as 99 in 100 of those faces do and 1 in 5 strangers.
 STRANGER = -1.5
-BLURRED = -5.0
+# In seconds: a cut that went unseen may put somebody else in this very place; sooner than this, blur is likelier.
+AT_ONCE_PERHAPS_CUT = 0.15
 # A track may be picked up again after this many seconds, or this many steps of a sparse sampling.
 PATIENCE = 3.0
 PATIENCE_STEPS = 3.0
@@ -97,6 +100,8 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._next = 1
         self._scenes = SceneWatch()
+        # Since when the view has certainly been the same.
+        self._view_since = -math.inf
         self._time: float | None = None
         self._step = 0.0
         self._reunion = Reunion()
@@ -111,6 +116,8 @@ class Tracker:
         if self._scenes.is_cut(seen.setting):
             self._tracks = []
             self._reunion.cut(self._patience)
+        if not self._scenes.goes_on:
+            self._view_since = time
         self._forget(time)
         faces, looks = seen.faces, seen.looks
         centres = [np.array([(f.box[0] + f.box[2]) / 2, (f.box[1] + f.box[3]) / 2]) for f in faces]
@@ -125,6 +132,7 @@ class Tracker:
                     time,
                     seen.area,
                     returns=track.time != self._time,
+                    same_view=track.time >= self._view_since,
                 )
         matches = _match(odds, [track.met for track in self._tracks], [track.id for track in self._tracks])
 
@@ -143,7 +151,7 @@ class Tracker:
         for track in present:
             track.met.update(other for other in ids if other != track.id)
         self._time = time
-        self._reunion.see(time, ids, centres, [face.side for face in faces], looks)
+        self._reunion.see(time, ids, centres, [face.side for face in faces], looks, same_view=self._scenes.goes_on)
         return ids
 
     def people(self) -> dict[int, int]:
@@ -167,7 +175,15 @@ class Tracker:
 
 
 def _odds(
-    track: _Track, centre: Floats, side: float, look: Appearance, time: float, area: float, *, returns: bool
+    track: _Track,
+    centre: Floats,
+    side: float,
+    look: Appearance,
+    time: float,
+    area: float,
+    *,
+    returns: bool,
+    same_view: bool,
 ) -> float:
     """Log-odds that the face is the track's person; minus infinity where it cannot be."""
     passed = max(time - track.time, 1e-3)
@@ -185,19 +201,17 @@ def _odds(
         return _NEVER
     grown = -0.5 * (ratio / growth) ** 2 - math.log(growth / 0.7)
     alike = track.likeness(look)
-    if alike < _least_likeness(passed, distance, ratio, returns=returns):
+    if alike < _least_likeness(passed, distance, ratio, returns=returns, same_view=same_view):
         return _NEVER
     return min(moved, 4.0) + min(grown, 1.5) + min(alike, 6.0)
 
 
-def _least_likeness(passed: float, distance: float, ratio: float, *, returns: bool) -> float:
+def _least_likeness(passed: float, distance: float, ratio: float, *, returns: bool, same_view: bool) -> float:
     """Looks alone forbid a match below this: the more, the longer ago and the further away the person was seen, and
-    more again for one who was out of sight and returns elsewhere."""
-    stayed = distance < 0.35 and ratio < 0.25
-    if stayed and passed < 0.15:
-        return BLURRED
-    if stayed:
-        return STRANGER
+    more again for one who was out of sight and returns elsewhere. For who stays in a view that stays, place and time decide
+    at first."""
+    if distance < 0.35 and ratio < 0.25:
+        return HARDLY_ALIKE if passed < (AT_ONCE if same_view else AT_ONCE_PERHAPS_CUT) else STRANGER
     return STRANGER + min(passed, 1.0) * (2.5 + min(distance, 2.0) * 0.75 + (1.0 if returns else 0.0))
 
 
