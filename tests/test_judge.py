@@ -111,6 +111,19 @@ def test_a_pattern_found_as_a_face_is_listed_and_does_not_decide() -> None:
     assert "1 of 2 people not judged: this may not be a face." in (result.note or "")
 
 
+def test_nobody_is_judged_in_a_picture_that_lies_on_its_side() -> None:
+    doubtful = spec(min_detection=0.95)
+    judged = frames([replace(face(1, 0.9), detection_score=0.97)])
+    for faces in (judged, frames([])):
+        result = report(faces, doubtful, turned=270)
+        assert (result.verdict, result.reason, result.score) == (Verdict.NOT_ASSESSED, Reason.TURNED, None)
+        assert result.media.turned == 270
+        assert "a quarter to the left" in (result.note or "")
+        assert judge_again(Report.model_validate_json(result.model_dump_json()), doubtful) == result
+    # A published system judges what it finds.
+    assert judge_again(report(judged, doubtful, turned=270), spec()).verdict is Verdict.FAKE
+
+
 def test_what_is_judged_in_place_of_a_face_needs_no_certainty_of_one() -> None:
     judged = frames([replace(face(0, 0.9, fallback=True), detection_score=0.0)])
     assert report(judged, spec(min_detection=0.95)).verdict is Verdict.FAKE

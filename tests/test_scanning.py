@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import faceproof
 from faceproof import stages
@@ -129,6 +130,35 @@ def test_even_looks_decode_a_video_once(
     even = [sampling for sampling in readings if sampling.rule == "near"]
     assert len(even) == 1
     assert len({f.index for f in report.frame_predictions} & set(Sampling("count", 32).indices(90))) == looked_at
+
+
+@pytest.mark.parametrize(("turn", "words"), [(1, "to the right"), (2, "upside down"), (3, "to the left")])
+def test_of_a_picture_on_its_side_nobody_is_judged_and_it_says_how_to_turn_it(
+    toy: Detector, astronaut: np.ndarray, tmp_path: Path, turn: int, words: str
+) -> None:
+    """Turned anticlockwise by that many quarters."""
+    careful = with_spec(toy, verdict=toy.spec.verdict.model_copy(update={"min_detection": 0.95}))
+    Image.fromarray(np.rot90(astronaut, turn)).save(tmp_path / "turned.png")
+    report = faceproof.scan(tmp_path / "turned.png", detector=careful)
+    assert (report.verdict, report.reason, report.score) == (Verdict.NOT_ASSESSED, Reason.TURNED, None)
+    assert report.media.turned == 90 * turn
+    assert words in (report.note or "")
+    assert faceproof.scan(tmp_path / "turned.png", detector=toy).media.turned is None, (
+        "a published system knows no doubt"
+    )
+    Image.fromarray(astronaut).save(tmp_path / "upright.png")
+    assert faceproof.scan(tmp_path / "upright.png", detector=careful).verdict is Verdict.FAKE
+
+
+def test_a_video_on_its_side_is_known_by_most_of_its_frames(
+    toy: Detector, clip_frames: list[np.ndarray], make_video: Callable[..., Path], tmp_path: Path, clip_noface_mp4: Path
+) -> None:
+    careful = with_spec(toy, verdict=toy.spec.verdict.model_copy(update={"min_detection": 0.95}))
+    lying = [np.ascontiguousarray(np.rot90(frame)) for frame in clip_frames[:40]]
+    report = faceproof.scan(make_video(tmp_path / "lying.mp4", lying, options={"crf": "18"}), detector=careful)
+    assert (report.reason, report.media.turned) == (Reason.TURNED, 90)
+    nobody = faceproof.scan(clip_noface_mp4, detector=careful)
+    assert (nobody.reason, nobody.media.turned) == (Reason.NO_FACE, None)
 
 
 def one_after_another(items: Iterator[Any], work: Callable[[Any], Any], *, workers: int, name: str) -> Generator[Any]:

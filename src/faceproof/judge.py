@@ -18,6 +18,7 @@ from faceproof.detectors.quality import Quality, band_of, bits_per_pixel
 from faceproof.detectors.spec import DetectorSpec, VerdictRule, spec_sha256
 from faceproof.detectors.verdict import Opinion, doubted, judge_nothing, judge_score, unqualified
 from faceproof.errors import OptionError
+from faceproof.faces.turned import Turn
 from faceproof.media import MediaInfo
 from faceproof.results import (
     AppliedCalibration,
@@ -93,9 +94,15 @@ def compression(media: MediaFacts) -> float:
 
 
 def judge_tracks(
-    frames: Sequence[JudgedFrame], table: FaceTable, spec: DetectorSpec, bits: float = float("nan")
+    frames: Sequence[JudgedFrame],
+    table: FaceTable,
+    spec: DetectorSpec,
+    bits: float = float("nan"),
+    *,
+    turned: bool = False,
 ) -> list[TrackScore]:
-    """One entry per person, in order of number; ``bits`` is the file's :func:`compression`."""
+    """One entry per person, in order of number; ``bits`` is the file's :func:`compression`. Of a file that is ``turned``
+    nobody found is judged."""
     seen: dict[int, list[tuple[JudgedFrame, JudgedFace]]] = defaultdict(list)
     for frame in frames:
         for face in frame.faces:
@@ -112,6 +119,8 @@ def judge_tracks(
         found = [face.detection_score for _, face in faces if not face.fallback]
         certainty = float(np.median(found)) if found else 1.0
         reason = unqualified(len(faces), side, sharpness, spec.verdict, frames=len(frames), median_detection=certainty)
+        if turned and found:
+            reason = Reason.TURNED
         if reason is None:
             rows = table.where(table.track == number)
             score = calibrate(aggregate(rows, spec.aggregate.track), spec.calibration)
@@ -204,13 +213,19 @@ def prominence(track: TrackScore) -> float:
 
 
 def judge_file(
-    tracks: Sequence[TrackScore], table: FaceTable, spec: DetectorSpec, bits: float = float("nan")
+    tracks: Sequence[TrackScore],
+    table: FaceTable,
+    spec: DetectorSpec,
+    bits: float = float("nan"),
+    *,
+    turned: bool = False,
 ) -> Opinion:
     """The file's outcome: its worst qualified person, or the published rule over the whole table."""
     qualified = [track for track in tracks if track.score is not None]
     if not qualified:
         largest_first = sorted(tracks, key=lambda track: -prominence(track))
-        return judge_nothing([track.reason or Reason.TOO_FEW_FACES for track in largest_first], spec.verdict)
+        reasons = [track.reason or Reason.TOO_FEW_FACES for track in largest_first]
+        return judge_nothing(reasons or [Reason.TURNED] * turned, spec.verdict)
     if spec.aggregate.file.method == "worst_track":
         decided = deciding_person(qualified, spec.verdict)
         return Opinion(decided.verdict, highest_score(qualified), decided.reason, decided.band)
@@ -224,7 +239,7 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def media_facts(info: MediaInfo) -> MediaFacts:
+def media_facts(info: MediaInfo, turned: Turn | None = None) -> MediaFacts:
     return MediaFacts(
         path=shown_path(info.path),
         sha256=info.sha256,
@@ -238,6 +253,7 @@ def media_facts(info: MediaInfo) -> MediaFacts:
         container=info.container,
         bit_rate=info.bit_rate,
         size_bytes=info.size_bytes,
+        turned=turned,
     )
 
 
@@ -273,10 +289,12 @@ class Judgement:
     ensemble: EnsembleFacts | None = None
 
 
-def _judge(frames: Sequence[JudgedFrame], spec: DetectorSpec, bits: float) -> Judgement:
-    table = face_table(frames)
-    tracks = judge_tracks(frames, table, spec, bits)
-    return Judgement(tracks, judge_file(tracks, table, spec, bits))
+def _judge(frames: Sequence[JudgedFrame], spec: DetectorSpec, media: MediaFacts) -> Judgement:
+    table, bits = face_table(frames), compression(media)
+    # A published system, which knows no doubt of a face, judges what it finds.
+    turned = media.turned is not None and spec.verdict.min_detection > 0
+    tracks = judge_tracks(frames, table, spec, bits, turned=turned)
+    return Judgement(tracks, judge_file(tracks, table, spec, bits, turned=turned))
 
 
 def make_report(
@@ -290,14 +308,15 @@ def make_report(
     timings: dict[str, float],
     notes: Sequence[str] = (),
     judged: Judgement | None = None,
+    turned: Turn | None = None,
 ) -> Report:
     """Judge ``frames`` (in time order, every face scored) and write the report; ``judged`` is what an ensemble's
-    members came to."""
-    media = media_facts(info)
+    members came to, ``turned`` as in :class:`MediaFacts`."""
+    media = media_facts(info, turned)
     return _report(
         frames,
         detector.spec,
-        judged or _judge(frames, detector.spec, compression(media)),
+        judged or _judge(frames, detector.spec, media),
         notes,
         media=media,
         detector=detector_facts(detector),
@@ -334,7 +353,7 @@ def judge_again(report: Report, spec: DetectorSpec) -> Report:
     return _report(
         frames,
         spec,
-        _judge(frames, spec, compression(report.media)),
+        _judge(frames, spec, report.media),
         (),
         media=report.media,
         detector=_detector_facts(spec, spec_sha256(spec), ran.runtime, ran.precision),
@@ -370,7 +389,7 @@ def _report(
             suspicious_frames_count=sum(f.score is not None and f.score > threshold for f in frame_scores),
             final_average_score=opinion.score,
         ),
-        note=_note(tracks, opinion, frames, facts["frames_failed"], [*notes, *_judged_instead(frames, spec)]),
+        note=_note(tracks, opinion, facts["frames_failed"], [*notes, *_told(frames, spec, facts["media"].turned)]),
         **facts,
     )
 
@@ -387,8 +406,10 @@ def _frame_score(frame: JudgedFrame, threshold: float) -> FrameScore:
     )
 
 
-def _judged_instead(frames: Sequence[JudgedFrame], spec: DetectorSpec) -> list[str]:
-    """What was judged although it is no face found."""
+def _told(frames: Sequence[JudgedFrame], spec: DetectorSpec, turned: Turn | None) -> list[str]:
+    """How to turn the file, and what was judged although it is no face found."""
+    if turned is not None:
+        return [wording.TURNED[turned]]
     if not any(face.fallback for frame in frames for face in frame.faces):
         return []
     if spec.faces.keep == "none":
@@ -400,7 +421,6 @@ def _judged_instead(frames: Sequence[JudgedFrame], spec: DetectorSpec) -> list[s
 def _note(
     tracks: Sequence[TrackScore],
     opinion: Opinion,
-    frames: Sequence[JudgedFrame],
     frames_failed: int,
     notes: Sequence[str],
 ) -> str | None:

@@ -41,16 +41,24 @@ class _Judged:
 
 
 def judge_jointly(
-    info: MediaInfo, frames: Sequence[JudgedFrame], ensemble: Ensemble, failed: Mapping[str, str]
+    info: MediaInfo,
+    frames: Sequence[JudgedFrame],
+    ensemble: Ensemble,
+    failed: Mapping[str, str],
+    *,
+    turned: bool = False,
 ) -> Judgement:
-    """Every person's and the file's verdict, and what each member said. ``frames`` hold the members' votes.
+    """Every person's and the file's verdict, and what each member said. ``frames`` hold the members' votes. Of a file that
+    is ``turned`` nobody is judged.
 
     A member that ``failed`` at any face is left out of the whole file. Raises :class:`NetworkError` when fewer members
     than the ensemble needs could work.
     """
     spec = ensemble.ensemble
     bits = compression(media_facts(info))
-    judged = [_judge_alone(info, frames, ensemble, place, failed, bits) for place in range(len(ensemble.voices))]
+    judged = [
+        _judge_alone(info, frames, ensemble, place, failed, bits, turned) for place in range(len(ensemble.voices))
+    ]
     out = np.asarray([one.error is not None for one in judged])
     working = int((~out).sum())
     if working < spec.min_members or not ensemble.weights[~out].sum() > 0:
@@ -65,7 +73,7 @@ def judge_jointly(
             face.p = ensemble.fuse_votes(np.where(out, np.nan, face.votes))
     table = face_table(frames)
     tracks, opinions = [], {}
-    for track in judge_tracks(frames, table, ensemble.spec, bits):
+    for track in judge_tracks(frames, table, ensemble.spec, bits, turned=turned):
         if track.score is not None:
             alone = [one.tracks.get(track.id) for one in judged]
             faces = int((table.track == track.id).sum())
@@ -104,6 +112,7 @@ def _judge_alone(
     place: int,
     failed: Mapping[str, str],
     bits: float,
+    turned: bool,
 ) -> _Judged:
     voice = ensemble.voices[place]
     if voice.name in failed:
@@ -113,9 +122,11 @@ def _judge_alone(
         return _Judged(voice, {}, Opinion(Verdict.NOT_ASSESSED, None), f"it was not made for {info.kind}s")
     seen = [replace(frame, faces=[replace(face, p=face.votes[place]) for face in frame.faces]) for frame in frames]
     table = face_table(seen)
-    tracks = judge_tracks(seen, table, own, bits)
+    tracks = judge_tracks(seen, table, own, bits, turned=turned)
     # A published answer to "no face" is not a member's opinion.
-    opinion = judge_file(tracks, table, own, bits) if tracks else Opinion(Verdict.NOT_ASSESSED, None, Reason.NO_FACE)
+    opinion = Opinion(Verdict.NOT_ASSESSED, None, Reason.TURNED if turned else Reason.NO_FACE)
+    if tracks:
+        opinion = judge_file(tracks, table, own, bits, turned=turned)
     return _Judged(voice, {track.id: track for track in tracks}, opinion)
 
 

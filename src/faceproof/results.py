@@ -32,6 +32,7 @@ class Reason(StrEnum):
 
     NO_FACE = "no_face"
     PERHAPS_NO_FACE = "perhaps_no_face"
+    TURNED = "turned"
     FACES_TOO_SMALL = "faces_too_small"
     FACES_TOO_BLURRED = "faces_too_blurred"
     TOO_FEW_FACES = "too_few_faces"
@@ -45,7 +46,8 @@ class _Model(BaseModel):
 
 
 class MediaFacts(_Model):
-    """The file that was judged. ``fps`` is exact ("30000/1001"); ``kind`` image has neither fps nor duration."""
+    """The file that was judged. ``fps`` is exact ("30000/1001"); ``kind`` image has neither fps nor duration. ``turned``:
+    degrees clockwise by which it has to be turned to show its faces upright, where that was seen."""
 
     path: str
     sha256: str
@@ -59,6 +61,7 @@ class MediaFacts(_Model):
     container: str | None = None
     bit_rate: int | None = None
     size_bytes: int | None = None
+    turned: Literal[90, 180, 270] | None = None
 
 
 class FaceScore(_Model):

@@ -26,6 +26,7 @@ SECOND_LINES = {
 REASONS = {
     Reason.NO_FACE: "no face was found",
     Reason.PERHAPS_NO_FACE: "this may not be a face",
+    Reason.TURNED: "it lies on its side or upside down",
     Reason.FACES_TOO_SMALL: "the faces are too small to judge",
     Reason.FACES_TOO_BLURRED: "the faces are too blurred to judge",
     Reason.TOO_FEW_FACES: "the face is seen in too few frames to judge",
@@ -44,6 +45,7 @@ WIDER_BECAUSE: dict[QualityAxis, str] = {
 REMEDIES = {
     Reason.NO_FACE: "If there is a face in it, a larger or upright copy, or the part with the face cut out, may help.",
     Reason.PERHAPS_NO_FACE: "If it is one, a larger or upright copy may help.",
+    Reason.TURNED: "Detectors judge upright faces only.",
     Reason.FACES_TOO_SMALL: "A copy of higher resolution would help.",
     Reason.FACES_TOO_BLURRED: "A sharper or less compressed copy would help.",
     Reason.TOO_FEW_FACES: "More frames would help: --frames all.",
@@ -53,6 +55,12 @@ REMEDIES = {
 }
 
 ONE_OF_SEVERAL = "It holds several pictures; only the first was looked at. Saved as files of their own, all are judged."
+# By degrees clockwise.
+TURNED = {
+    90: "Turned a quarter to the right it shows a face: turn it, save it and scan it again.",
+    180: "Turned upside down it shows a face: turn it, save it and scan it again.",
+    270: "Turned a quarter to the left it shows a face: turn it, save it and scan it again.",
+}
 FEW_COLOURS = "A GIF keeps at most 256 colours and often leaves frames out: the video it was made from would tell more."
 
 
