@@ -99,6 +99,13 @@ def test_a_used_folder_other_recipe_or_other_data_is_refused(shards, tmp_path):
         train(tiny(), shards, tmp_path / "empty", quiet=True, resume=True)
 
 
+def test_weights_alone_are_no_run_to_go_on_with(shards, tmp_path):
+    whole = checkpoints.load(train(tiny(), shards, tmp_path, quiet=True, max_steps=3).best)
+    checkpoints.save(tmp_path / "last.pt", {key: whole[key] for key in ("recipe", "data", "network", "progress")})
+    with pytest.raises(TrainingError, match=r"holds weights.*network\.init"):
+        train(tiny(), shards, tmp_path, quiet=True, resume=True)
+
+
 def test_a_torn_checkpoint_is_named(shards, tmp_path):
     train(tiny(), shards, tmp_path, quiet=True, max_steps=1)
     data = (tmp_path / "last.pt").read_bytes()

@@ -94,6 +94,17 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
+def load_run(path: Path) -> dict[str, Any]:
+    """A checkpoint that a run can go on from. Raises TrainingError as `load` does, and for one that holds weights alone."""
+    content = load(path)
+    if not content.keys() >= {"optimiser", "rate", "source", "random"}:
+        raise TrainingError(
+            f"{path} holds weights, and no run to go on with",
+            remedy="Start a new run with --set network.init=FILE.",
+        )
+    return content
+
+
 def recipe_of(content: dict[str, Any], path: Path) -> Recipe:
     """The recipe a checkpoint was made by, in full. Raises TrainingError where this version does not know its keys."""
     try:
@@ -102,3 +113,34 @@ def recipe_of(content: dict[str, Any], path: Path) -> Recipe:
         raise TrainingError(
             f"{path} holds no recipe of this version", remedy="Use the version of Faceproof that wrote it."
         ) from error
+
+
+def refuse_mismatch(content: dict[str, Any], recipe: Recipe, digest: str, path: Path, *, growing: bool) -> None:
+    """Raise TrainingError where a checkpoint's run cannot go on with this recipe on data of this digest.
+
+    growing: shards may arrive while the run goes on.
+    """
+    # length and workers may change between sessions, what is learned may not
+    free = ("epochs", "workers", "early_stop", "save_every", "save_minutes")
+    # read as a recipe first: a key that is newer than the checkpoint has its default there
+    mine, theirs = (one.model_dump(mode="json") for one in (recipe, recipe_of(content, path)))
+    for table in (mine, theirs):
+        for key in free:
+            table["run"].pop(key, None)
+    for table in (mine, theirs):
+        table.pop("card", None)  # words, not learning
+    different = [key for key in mine if mine[key] != theirs.get(key)]
+    if different:
+        raise TrainingError(
+            f"The checkpoint was made with another recipe (differs in: {', '.join(different)})",
+            remedy="Resume with the recipe in the checkpoint, or choose a new folder.",
+        )
+    if content["data"] != digest:
+        if "shards" in content["source"] and not growing:
+            raise TrainingError(
+                "The run was begun while its shards were arriving", remedy="Go on as it was begun, with --growing."
+            )
+        raise TrainingError(
+            "The data changed since the checkpoint was written",
+            remedy="Restore the data, or start a new run with network.init set to this checkpoint.",
+        )

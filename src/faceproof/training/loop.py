@@ -95,7 +95,7 @@ def train(
     fabric.seed_everything(recipe.run.seed + fabric.global_rank, verbose=False)
     channels_last = torch.channels_last if fabric.device.type != "mps" else torch.contiguous_format
 
-    stored = checkpoints.load(last) if resume else None
+    stored = checkpoints.load_run(last) if resume else None
     shards: list[str] | None = None
     if growing:
         # on resume those of the stored epoch, which may be in the middle
@@ -123,7 +123,7 @@ def train(
     phase = Phases(recipe)
     if stored is not None:
         source.restore(stored["source"])
-        _refuse_mismatch(stored, recipe, source, last, growing)
+        checkpoints.refuse_mismatch(stored, recipe, source.digest, last, growing=growing)
         phase.enter_silently(stored["progress"]["epoch"], bare, recipe)
         bare.load_state_dict(stored["network"])
         optimiser.load_state_dict(stored["optimiser"])
@@ -381,30 +381,3 @@ def _gradients(
         torch.autograd.backward(loss)
     finally:
         network.zero_grad(set_to_none=True)
-
-
-def _refuse_mismatch(stored: dict[str, Any], recipe: Recipe, source: Source, path: Path, growing: bool) -> None:
-    # length and workers may change between sessions, what is learned may not
-    free = ("epochs", "workers", "early_stop", "save_every", "save_minutes")
-    # read as a recipe first: a key that is newer than the checkpoint has its default there
-    mine, theirs = (one.model_dump(mode="json") for one in (recipe, checkpoints.recipe_of(stored, path)))
-    for table in (mine, theirs):
-        for key in free:
-            table["run"].pop(key, None)
-    for table in (mine, theirs):
-        table.pop("card", None)  # words, not learning
-    different = [key for key in mine if mine[key] != theirs.get(key)]
-    if different:
-        raise TrainingError(
-            f"The checkpoint was made with another recipe (differs in: {', '.join(different)})",
-            remedy="Resume with the recipe in the checkpoint, or choose a new folder.",
-        )
-    if stored["data"] != source.digest:
-        if "shards" in stored["source"] and not growing:
-            raise TrainingError(
-                "The run was begun while its shards were arriving", remedy="Go on as it was begun, with --growing."
-            )
-        raise TrainingError(
-            "The data changed since the checkpoint was written",
-            remedy="Restore the data, or start a new run with network.init set to this checkpoint.",
-        )
