@@ -30,7 +30,7 @@ def list_(
     """Every detector and ensemble, whether it has weights, and whether it may be used commercially."""
     import json
 
-    from faceproof.cli.terminal import one_line, out_console
+    from faceproof.cli.terminal import one_line, out_console, put
     from faceproof.detectors import catalog
     from faceproof.detectors.ensemble import list_ensembles
 
@@ -62,13 +62,11 @@ def list_(
         state = "ready     " if row["weights"] else "no weights"
         use = "any use       " if row["commercial"] else "non-commercial"
         mark = "*" if row["default"] else " "
-        console.print(
-            f"{mark}{str(row['name']).ljust(width)}  {state}  {use}  {one_line(str(row['summary']))}", soft_wrap=True
-        )
+        line = f"{mark}{str(row['name']).ljust(width)}  {state}  {use}  {one_line(str(row['summary']))}"
+        put(console, line, hang=4)
     for joint in list_ensembles():
-        console.print(
-            f" {joint.name.ljust(width)}  ensemble of {len(joint.members)}  {one_line(joint.summary)}", soft_wrap=True
-        )
+        line = f" {joint.name.ljust(width)}  ensemble of {len(joint.members)}  {one_line(joint.summary)}"
+        put(console, line, hang=4)
 
 
 @_detectors.command()
@@ -104,7 +102,7 @@ def verify(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="All with weights by default.")] = None,
 ) -> None:
     """Check weights against their checksums and repeat the known answers. Exit 1 when something is wrong."""
-    from faceproof.cli.terminal import out_console
+    from faceproof.cli.terminal import out_console, put
     from faceproof.detectors import catalog
     from faceproof.diagnosis import examine_detector
 
@@ -117,9 +115,9 @@ def verify(
             # Asked for by name, missing weights are a failure; otherwise they are not looked at.
             bad = finding.state == "wrong" or (finding.state == "absent" and not installed.has_weights)
             wrong = wrong or bad
-            console.print(f"{finding.state:<7}{finding.subject:<36} {finding.detail}", soft_wrap=True)
+            put(console, f"{finding.state:<7}{finding.subject:<36} {finding.detail}", hang=7)
             if finding.remedy:
-                console.print(f"       {finding.remedy}", soft_wrap=True)
+                put(console, f"       {finding.remedy}", hang=7)
     if wrong:
         raise typer.Exit(EXIT_SOME_FAILED)
 

@@ -16,7 +16,7 @@ def doctor() -> None:
     from rich.text import Text
 
     from faceproof import diagnosis
-    from faceproof.cli.terminal import COLOURS, out_console
+    from faceproof.cli.terminal import COLOURS, out_console, put
     from faceproof.results import Verdict
 
     console = out_console()
@@ -31,15 +31,15 @@ def doctor() -> None:
         line = Text(f"{finding.state:<7}", style=styles[finding.state])
         line.append(f"{finding.subject:<28} ", style="default")
         line.append(finding.detail, style="default")
-        console.print(line, soft_wrap=True)
+        put(console, line, hang=7)
         if finding.remedy:
-            console.print(Text(f"       {finding.remedy}", style="dim"), soft_wrap=True)
+            put(console, Text(f"       {finding.remedy}", style="dim"), hang=7)
     if unfetched:
         line = Text("absent ", style=styles["absent"])
         line.append(f"{len(unfetched)} detectors without trained weights here: {', '.join(unfetched)}", style="default")
-        console.print(line, soft_wrap=True)
+        put(console, line, hang=7)
         remedy = "       `faceproof detectors pull NAME` fetches one, or says where its authors keep it."
-        console.print(Text(remedy, style="dim"), soft_wrap=True)
+        put(console, Text(remedy, style="dim"), hang=7)
     things = "1 thing is" if wrong == 1 else f"{wrong} things are"
     console.print(f"{things} wrong: see above." if wrong else "Everything installed is what it claims to be.")
     if wrong:

@@ -212,7 +212,7 @@ def verify(
 
     Exit codes: 0 it stands, 1 it does not, or something that was asked for could not be checked.
     """
-    from faceproof.cli.terminal import one_line, out_console
+    from faceproof.cli.terminal import one_line, out_console, put
     from faceproof.evidence.signing import load_public_key
     from faceproof.evidence.verification import in_short, verify_all
     from faceproof.evidence.verification import verify as check
@@ -222,8 +222,8 @@ def verify(
     console = out_console()
     for finding in found.findings:
         word = {True: "good", False: "BAD ", None: "note"}[finding.good]
-        console.print(f"{word}  {one_line(finding.text)}", soft_wrap=True)
-    console.print(in_short(found), soft_wrap=True)
+        put(console, f"{word}  {one_line(finding.text)}", hang=6)
+    put(console, in_short(found))
     if not (found.stands and found.complete):
         raise typer.Exit(EXIT_SOME_FAILED)
 

@@ -30,7 +30,7 @@ def faces(
 
     from faceproof import faces as room
     from faceproof import media
-    from faceproof.cli.terminal import one_line, out_console
+    from faceproof.cli.terminal import one_line, out_console, put
     from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec
     from faceproof.detectors.spec import Margin
     from faceproof.errors import OptionError, OutputError
@@ -68,17 +68,17 @@ def faces(
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}") from error
     if not written:
-        out_console().print(f"No face was found. {REMEDIES[Reason.NO_FACE]}", soft_wrap=True)
+        put(out_console(), f"No face was found. {REMEDIES[Reason.NO_FACE]}")
         return
     people = len({one.person for one in written})
     faces_of = f"{len(written)} face{'s' * (len(written) != 1)} of {people} {'person' if people == 1 else 'people'}"
     out_console().print(f"{faces_of} in {one_line(str(out))}")
     doubtful = _perhaps_none(written, certain)
     if doubtful:
-        out_console().print(
+        put(
+            out_console(),
             f"Perhaps no face: person {', '.join(map(str, doubtful))}. The face search is less sure than {certain:.2f}, and "
             "`scan` does not judge them.",
-            soft_wrap=True,
         )
 
 

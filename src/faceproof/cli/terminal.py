@@ -41,14 +41,14 @@ def error_console() -> Console:
 
 def print_error(message: str, remedy: str) -> None:
     console = error_console()
-    _put(console, Text.assemble(("error: ", "bold"), one_line(message)), hang=7)
+    put(console, Text.assemble(("error: ", "bold"), one_line(message)), hang=7)
     if remedy:
-        _put(console, Text(f"       {remedy}"), hang=7)
+        put(console, Text(f"       {remedy}"), hang=7)
 
 
 def say(text: str) -> None:
     """A sentence beside the results, on standard error."""
-    _put(error_console(), Text(text))
+    put(error_console(), Text(text))
 
 
 def one_line(text: str) -> str:
@@ -66,8 +66,9 @@ def typed(path: str) -> str:
     return one_line(shlex.quote(f"./{path}" if path.startswith("-") else path))
 
 
-def _put(console: Console, text: Text, *, hang: int = 0) -> None:
-    """On a terminal lines break between words and go on ``hang`` columns further in; a pipe gets them whole."""
+def put(console: Console, text: Text | str, *, hang: int = 0) -> None:
+    """Print. On a terminal lines break between words and go on ``hang`` columns further in; a pipe gets them whole."""
+    text = Text(text) if isinstance(text, str) else text
     if not console.is_terminal or console.width < _NARROWEST or text.cell_len <= console.width:
         console.print(text, soft_wrap=True)
         return
@@ -79,7 +80,7 @@ def _put(console: Console, text: Text, *, hang: int = 0) -> None:
 
 def print_report(console: Console, report: Report, *, hint: bool = False) -> None:
     """One file: its facts, a line per person, the verdict and what it does not mean. ``hint``: with how to see where."""
-    _put(
+    put(
         console,
         Text.assemble((one_line(report.media.path), "bold"), "    ", wording.media_line(report)),
         hang=4,
@@ -88,16 +89,16 @@ def print_report(console: Console, report: Report, *, hint: bool = False) -> Non
     judged = [track for track in report.tracks if track.score is not None]
     shown = on_one_scale(report)
     for track in judged or report.tracks:
-        _put(console, _person_line(shown, track), hang=4)
+        put(console, _person_line(shown, track), hang=4)
     line = Text()
     line.append(wording.headline(report), style=f"bold {COLOURS[report.verdict]}")
     if report.score is not None:
         line.append(f" (score {report.score:.2f})")
     line.append(f" · {report.processing_time:.1f} s · {report.detector.name} {report.detector.version}")
-    _put(console, line)
-    _put(console, Text(wording.second_line(report), style="dim"))
+    put(console, line)
+    put(console, Text(wording.second_line(report), style="dim"))
     if report.note:
-        _put(console, Text(report.note, style="dim"))
+        put(console, Text(report.note, style="dim"))
     if hint and report.verdict in (Verdict.FAKE, Verdict.INCONCLUSIVE):
         # Whole, so that it can be copied.
         where = f"faceproof explain {typed(report.media.path)} --report report.html shows where."
@@ -157,7 +158,7 @@ def print_table(console: Console, outcomes: Sequence[Report | FailedInput], *, h
         line = Text(f"{'  – ' if report.score is None else f'{report.score:.2f}'}  ")
         line.append(name + " " * (width - cell_len(name)), style="bold")
         line.append(f"  {_in_a_table(report)}", style=COLOURS[report.verdict])
-        _put(console, line, hang=6)
+        put(console, line, hang=6)
     counts = [
         f"{sum(report.verdict is verdict for report in reports)} {words}"
         for verdict, words in (
@@ -170,13 +171,13 @@ def print_table(console: Console, outcomes: Sequence[Report | FailedInput], *, h
     summary = f"{len(outcomes)} {'file' if len(outcomes) == 1 else 'files'}: {', '.join(counts)}"
     if failures:
         summary += f", {len(failures)} failed"
-    _put(console, Text(summary, style="bold"))
+    put(console, Text(summary, style="bold"))
     if hint and any(report.verdict in (Verdict.FAKE, Verdict.INCONCLUSIVE) for report in reports):
         shows = "A score is evidence, not proof. faceproof explain FILE --report report.html shows where."
-        _put(console, Text(shows, style="dim"))
+        put(console, Text(shows, style="dim"))
     for outcome in failures:
-        _put(console, Text.assemble("failed  ", (one_line(failure(outcome)), "bold")), hang=8)
-        _put(console, Text(f"        {outcome.remedy}", style="dim"), hang=8)
+        put(console, Text.assemble("failed  ", (one_line(failure(outcome)), "bold")), hang=8)
+        put(console, Text(f"        {outcome.remedy}", style="dim"), hang=8)
 
 
 def _in_a_table(report: Report) -> str:
