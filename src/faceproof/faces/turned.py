@@ -16,8 +16,8 @@ import numpy.typing as npt
 from faceproof.faces.mtcnn import FaceDetector
 
 Turn = Literal[90, 180, 270]
-# How certain the search is of a face that stands upright. Of 860 upright portraits and tight crops, one was less certain
-# than this and surer of the picture turned; of the same turned by a quarter or a half, 8 to 9 of 10 were.
+# How certain the search is of a face that stands upright. By `python -m benchmarks.turned`, of 1,520 upright portraits none
+# and of 760 tight crops one is taken for turned; of the same turned by a quarter or a half, 81 to 98 in 100.
 SURE = 0.99
 # How much surer it has to be of the turned picture, in log-odds.
 _SURER = 1.0
