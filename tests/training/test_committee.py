@@ -138,7 +138,9 @@ def test_packaging_reads_each_checkpoint_once_and_the_shards_once_for_each_part(
     paths = [write_untrained(tmp_path / "a.pt", 1, WIDE), write_untrained(tmp_path / "b.pt", 2)]
     read, opened, load, store = [], [], checkpoints.load, FaceStore.__init__
     monkeypatch.setattr(checkpoints, "load", lambda path: read.append(path) or load(path))
-    monkeypatch.setattr(FaceStore, "__init__", lambda self, *given: opened.append(given[1]) or store(self, *given))
+    monkeypatch.setattr(
+        FaceStore, "__init__", lambda self, *given, **more: opened.append(given[1]) or store(self, *given, **more)
+    )
     made = package(paths, shards, tmp_path / "out", pairs_to_score=8)
     assert sorted(read) == sorted(paths)
     assert sorted(opened) == ["held_out", "train"]

@@ -9,9 +9,10 @@ from tests.training.test_loop import same, weights
 from tests.training.test_loop import tiny as tiny_recipe
 
 from faceproof.errors import DatasetError, OptionError, TrainingError
-from faceproof.training import checkpoints, loop, train
+from faceproof.training import checkpoints, loop, package, train
 from faceproof.training.data import open_source
 from faceproof.training.shards import FaceStore, look_for_shards
+from faceproof.training.weight_files import export_weights, import_weights
 
 
 def tiny(**changes):
@@ -148,3 +149,15 @@ def test_a_run_stops_after_its_minutes_and_goes_on(shards, tmp_path):
     short = train(recipe, shards, tmp_path, quiet=True, max_minutes=1e-6)
     assert (short.stopped, checkpoints.load(tmp_path / "last.pt")["progress"]["step"]) == ("max_minutes", 1)
     assert train(recipe, shards, tmp_path, quiet=True, resume=True, max_minutes=60).stopped == "finished"
+
+
+def test_the_card_counts_the_shards_that_were_trained_on(arriving, tmp_path):
+    whole, there, names = arriving
+    for name in names[:2]:
+        shutil.copy(whole / name, there)
+    best = train(tiny(run__epochs=1), there, tmp_path / "run", quiet=True, growing=True).best
+    content = import_weights(export_weights(best, tmp_path / "parts").index)
+    checkpoints.save(tmp_path / "home.pt", content)
+    for path in (best, tmp_path / "home.pt"):
+        card = package(path, whole, tmp_path / "package", pairs_to_score=8).card.read_text()
+        assert f"drawn: {len(FaceStore(whole, 'train', 0.25, shards=names[:2]))} pictures" in card

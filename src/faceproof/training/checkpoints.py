@@ -82,7 +82,9 @@ def save(path: Path, content: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint of ours without running anything in it. Raises TrainingError when it cannot be used."""
     if not path.is_file():
-        raise TrainingError(f"There is no checkpoint {path}", remedy="Start the run without --resume.")
+        raise TrainingError(
+            f"There is no checkpoint {path}", remedy="A run's checkpoints are best.pt and last.pt in its folder."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen unrelated kinds for a damaged file
@@ -96,6 +98,8 @@ def load(path: Path) -> dict[str, Any]:
 
 def load_run(path: Path) -> dict[str, Any]:
     """A checkpoint that a run can go on from. Raises TrainingError as `load` does, and for one that holds weights alone."""
+    if not path.is_file():
+        raise TrainingError(f"There is no checkpoint {path}", remedy="Start the run without --resume.")
     content = load(path)
     if not content.keys() >= {"optimiser", "rate", "source", "random"}:
         raise TrainingError(

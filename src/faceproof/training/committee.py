@@ -143,12 +143,14 @@ def plan_views(tables: Sequence[InputTable]) -> tuple[InputTable, list[View]]:
 
 class Loaded(NamedTuple):
     """A network ready to judge. recipe: of the member that sees most of the face, with the input table and crops of
-    the whole; members: every recipe as it was trained, the widest view first; pictures: seen in training by all."""
+    the whole; members: every recipe as it was trained, the widest view first; pictures: seen in training by all;
+    shards: those that a member was trained on, where each says so (`train --growing`)."""
 
     network: nn.Module
     recipe: Recipe
     members: list[Recipe]
     pictures: int
+    shards: set[str] | None
 
 
 def seat(networks: Sequence[nn.Module], recipes: Sequence[Recipe]) -> tuple[nn.Module, InputTable]:
@@ -164,20 +166,22 @@ def seat(networks: Sequence[nn.Module], recipes: Sequence[Recipe]) -> tuple[nn.M
 
 def load_committee(paths: Sequence[Path], *, averaged: bool = True) -> Loaded:
     """The network of one checkpoint, or the committee of several. Raises TrainingError where they cannot sit together."""
-    loaded, pictures = [], 0
+    loaded, pictures, shards = [], 0, []
     for path in paths:
         stored = checkpoints.load(path)
         loaded.append(network_of(stored, path, averaged=averaged))
         pictures += stored["progress"]["step"] * loaded[-1][1].run.batch
+        shards.append(stored.get("source", {}).get("shards"))
     loaded.sort(key=lambda found: -found[1].input.crop)
     networks, recipes = [network for network, _ in loaded], [recipe for _, recipe in loaded]
+    seen = {shard for each in shards for shard in each} if all(each is not None for each in shards) else None
     first = recipes[0]
     network, whole = seat(networks, recipes)
     if whole is first.input:
-        return Loaded(network, first, recipes, pictures)
+        return Loaded(network, first, recipes, pictures, seen)
     low, high = (side * whole.crop / first.input.crop for side in first.pairs.crop)
     recipe = first.model_copy(update={"input": whole, "pairs": first.pairs.model_copy(update={"crop": (low, high)})})
-    return Loaded(network, recipe, recipes, pictures)
+    return Loaded(network, recipe, recipes, pictures, seen)
 
 
 def load_teacher(recipe: Recipe, device: torch.device) -> nn.Module | None:

@@ -71,7 +71,7 @@ def package(
     name: the files', by default the recipe's.
     """  # fmt: skip
     paths = [Path(checkpoint)] if isinstance(checkpoint, str | Path) else [Path(path) for path in checkpoint]
-    network, recipe, members, seen = load_committee(paths)
+    network, recipe, members, seen, shards = load_committee(paths)
     watching = open_watch(watch, recipe) if isinstance(watch, str | Path) else watch
     name = name or recipe.name
     out = Path(out)
@@ -85,7 +85,8 @@ def package(
         store = FaceStore(data, "held_out", recipe.pairs.held_out, landmarks)
         groups = [pairs.make_group(store, 2**30, n, options) for n in range(-(-pairs_to_score // options.group))]
         pictures, labels = np.concatenate([g["image"] for g in groups]), np.concatenate([g["label"] for g in groups])
-        sources = card.count_sources(FaceStore(data, "train", recipe.pairs.held_out, landmarks).sources)
+        learnt = FaceStore(data, "train", recipe.pairs.held_out, landmarks, shards=shards)
+        sources = card.count_sources(learnt.sources)
         origin = np.repeat(np.arange(len(labels) // 2), 2)
     else:
         pictures, labels = CropSource(recipe, data).held_out()

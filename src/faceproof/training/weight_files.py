@@ -84,6 +84,7 @@ def export_weights(
                 "data": stored["data"],
                 "progress": {"step": stored["progress"]["step"]},
                 "metrics": stored.get("metrics") or {},
+                "source": {key: value for key, value in stored.get("source", {}).items() if key == "shards"},
                 "averaged": averaged and stored["average"] is not None,
                 "versions": stored["versions"],
             },
@@ -110,7 +111,7 @@ def import_weights(folder: str | Path) -> dict[str, Any]:
         about, weight_map = content["metadata"], content["weight_map"]
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']}")
-        hashes, kept = about["sha256"], {key: about[key] for key in ("recipe", "data", "metrics", "progress")}
+        hashes, kept = about["sha256"], {key: about[key] for key in ("recipe", "data", "metrics", "progress", "source")}
         if not isinstance(hashes, dict) or set(weight_map.values()) - set(hashes):
             raise ValueError("parts without a SHA-256")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
