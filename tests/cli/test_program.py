@@ -67,6 +67,22 @@ def test_exit_codes_stay():
     assert ended(program, "scan", "no-such-file.png").returncode != 0
 
 
+@pytest.mark.parametrize(("chosen", "found"), [(None, "4"), ("20", "20")])
+def test_openblas_is_told_to_let_threads_sleep_before_it_is_loaded(chosen, found, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT", raising=False)
+    if chosen:
+        monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", chosen)
+    done = ended(
+        "import atexit, os, sys\n"
+        "from faceproof.cli import program\n"
+        "assert not {'numpy', 'cv2'} & set(sys.modules)\n"
+        "atexit.register(lambda: print(os.environ['OPENBLAS_THREAD_TIMEOUT']))\n"
+        "sys.argv = ['faceproof', '--version']\n"
+        "program()"
+    )
+    assert done.stdout.split()[-1] == found, done.stderr
+
+
 def test_a_picture_needs_no_video_library(toy_home, astronaut_png):
     code = (
         "import sys\n"

@@ -105,6 +105,9 @@ def program() -> NoReturn:
     code = 0
     # What a program imports stays, and looking it through for garbage again and again finds none.
     gc.set_threshold(50_000)
+    # NumPy's and OpenCV's OpenBLAS each start threads that turn round and round for a while, waiting for work which a scan
+    # hardly has: a fifth of the processor time of judging a picture. As many threads, which sleep at once.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
         main()
     except SystemExit as leaving:
