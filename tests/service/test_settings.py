@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,24 @@ def test_it_listens_to_this_machine_only_unless_told_otherwise() -> None:
 
 def test_postgresql_addresses_get_their_driver() -> None:
     assert Settings.read({}, database="postgres://a@b/c").database_url == "postgresql+psycopg://a@b/c"
+
+
+def test_a_port_that_is_taken_is_said_before_an_address_is_announced(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        words = ["serve", "--port", port, "--data", str(tmp_path)]
+        command = [sys.executable, "-c", "from faceproof.cli import program; program()", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert f"cannot listen on port {port} of 127.0.0.1" in done.stderr
+    assert "--port" in done.stderr
+    assert "Faceproof: http" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_was_given_as_an_option_is_corrected_there() -> None:
+    with pytest.raises(OptionError) as raised:
+        Settings.read({}, port=99999)
+    assert "--port" in raised.value.remedy

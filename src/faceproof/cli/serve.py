@@ -100,6 +100,7 @@ def serve(
     if not is_loopback(settings.host) and not any(key.revoked_at is None for key in known):
         # It starts all the same: in a container the command that makes one needs the container to run.
         typer.echo("There is no API key yet, so nobody can sign in: run `faceproof keys create NAME`.", err=True)
+    _check_free(settings.host, settings.port)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     typer.echo(f"Faceproof: http://{shown}:{settings.port}   data in {settings.data}   Ctrl-C stops", err=True)
     web = make_app(settings)
@@ -122,6 +123,25 @@ def serve(
         timeout_keep_alive=75,
     )
     Server(config).run()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raises :class:`OptionError` where nobody can listen, before an address is announced that another program answers."""
+    import socket
+
+    from faceproof.errors import OptionError
+
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise OptionError(
+            f"cannot listen on port {port} of {host}: {error.strerror}",
+            remedy="Choose another with --port, or end the program that has it; --host says on which address.",
+        ) from error
 
 
 def worker(

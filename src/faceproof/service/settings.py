@@ -115,7 +115,8 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(step) for step in first["loc"])
-            raise OptionError(f"setting {name}: {first['msg']}", remedy=f"Correct {PREFIX}{name.upper()}.") from None
+            where = f"--{name.replace('_', '-')}" if given.get(name) is not None else f"{PREFIX}{name.upper()}"
+            raise OptionError(f"setting {name}: {first['msg']}", remedy=f"Correct {where}.") from None
 
     def environment(self) -> dict[str, str]:
         """The variables that make :meth:`read` give these settings again, for worker processes."""

@@ -44,7 +44,7 @@ async function one(file) {
   body.append("file", file);
   try {
     const job = await send(body, (share) => { bar.value = share; state.textContent = `${Math.round(share * 100)} %`; });
-    state.textContent = job.reused ? "Judged before" : "Sent";
+    state.textContent = !job.reused ? "Sent" : job.state === "done" ? "Judged before" : "Sent before";
     const link = document.createElement("a");
     link.href = `/jobs/${job.id}`;
     link.textContent = file.name;
