@@ -1,7 +1,5 @@
 """The detector and its face search come in side by side, and nothing but time changes."""
 
-import threading
-
 import pytest
 
 from faceproof.detectors.detector import load_detector
@@ -14,16 +12,6 @@ def test_the_face_search_of_pictures_is_ready_with_the_detector() -> None:
     assert detector.spec == load_detector(threads=2).spec
     search = face_search(detector.spec.faces, "thorough", 2, searches_at_once("image", 2))
     assert search._networks is not None
-
-
-def test_what_follows_faces_is_made_ready_in_the_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    monkeypatch.setattr("faceproof.loading.prepare", lambda: seen.append(threading.current_thread().name))
-    load_for_scanning(threads=1)
-    assert seen == []
-    load_for_scanning(threads=2)
-    assert len(seen) == 1
-    assert seen[0].startswith("faceproof-load")
 
 
 def test_an_unknown_name_is_told_once_and_as_ever() -> None:

@@ -13,7 +13,6 @@ from faceproof.detectors.detector import Detector, load_detector
 from faceproof.detectors.spec import Faces
 from faceproof.errors import FaceproofError
 from faceproof.faces import FaceDetector, shared_detector
-from faceproof.faces.appearance import prepare
 from faceproof.runtime.cpu import usable_cores
 from faceproof.runtime.network import Precision, Runtime
 
@@ -46,7 +45,7 @@ def load_for_scanning(
     runtime: Runtime = "auto",
     threads: int | None = None,
 ) -> Detector:
-    """As :func:`faceproof.detectors.detector.load_detector`; what finds and follows faces is made ready meanwhile."""
+    """As :func:`faceproof.detectors.detector.load_detector`; with the networks of its face search read in meanwhile."""
     with ThreadPoolExecutor(1, thread_name_prefix="faceproof-load") as beside:
         if (threads or usable_cores()) > 1:
             beside.submit(_load_face_search, name or catalog.DEFAULT_DETECTOR, faces, threads)
@@ -61,4 +60,3 @@ def _load_face_search(name: str, mode: FaceMode, threads: int | None) -> None:
         return
     if rule.keep != "none":
         face_search(rule, mode, threads, searches_at_once("image", threads)).load()
-        prepare()

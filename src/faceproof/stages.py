@@ -60,7 +60,9 @@ class _Seen:
 
     index: int
     time: float
-    sight: Sight
+    faces: list[Face]
+    # What to follow people by; nobody is followed in a picture.
+    sight: Sight | None
     sharpness: list[float]
     crops: list[Crop | MemberCrops]
     # What is judged where no face was found, when the spec asks for that.
@@ -139,7 +141,7 @@ class Stages:
         self._repeats.clear()
         self._find.rest()
         give_back()
-        if self.sights is None:
+        if self.sights is None and self.info.kind == "video":
             self.number_people(judged, tracker)
         return judged
 
@@ -239,33 +241,36 @@ class Stages:
         elif rule.keep == "best":
             found = sorted(found, key=lambda face: -face.score)[:1]
         with self.watch("track"):
-            what = sight(frame, found)
+            what = sight(frame, found) if self.info.kind == "video" else None
         with self.watch("crop"):
             sharp = [sharpness(cut(frame.image, face.box, _NO_MARGIN)) for face in found]
             crops = [self.detector.cut(frame.image, face.box) for face in found]
             instead = None
             if not found and rule.fallback != "none":
                 instead = _without_face(frame, whole=rule.fallback == "frame")
-        return _Seen(frame.index, frame.time, what, sharp, crops, instead)
+        return _Seen(frame.index, frame.time, list(found), what, sharp, crops, instead)
 
     def _take(self, seen: _Seen, tracker: Tracker, cell_of: Mapping[int, int], judged: list[JudgedFrame]) -> _Batch:
         """Number a frame's people, within the detector's budget, and enter the frame among those judged."""
         limit = self.spec.faces.limit
         if limit is not None and self.faces_seen + len(seen.crops) > limit:
             left = limit - self.faces_seen
-            seen.sight = replace(seen.sight, faces=seen.sight.faces[:left], looks=seen.sight.looks[:left])
-            del seen.crops[left:]
+            if seen.sight is not None:
+                seen.sight = replace(seen.sight, faces=seen.sight.faces[:left], looks=seen.sight.looks[:left])
+            del seen.faces[left:], seen.crops[left:]
             note = f"Only the first {limit} faces were judged, as this detector was published."
             if note not in self.notes:
                 self.notes.append(note)
         self.faces_seen += len(seen.crops)
-        with self.watch("track"):
-            numbers = tracker.follow(seen.sight)
-        if self.sights is not None:
-            self.sights[seen.index] = seen.sight
+        numbers = list(range(1, len(seen.faces) + 1))
+        if seen.sight is not None:
+            with self.watch("track"):
+                numbers = tracker.follow(seen.sight)
+            if self.sights is not None:
+                self.sights[seen.index] = seen.sight
         frame = JudgedFrame(seen.index, seen.time, cell_of.get(seen.index, seen.index))
         batch: _Batch = []
-        for face, number, sharp, crop in zip(seen.sight.faces, numbers, seen.sharpness, seen.crops, strict=False):
+        for face, number, sharp, crop in zip(seen.faces, numbers, seen.sharpness, seen.crops, strict=False):
             x0, y0, x1, y1 = (float(v) for v in face.box)
             judged_face = JudgedFace((x0, y0, x1, y1), number, float(face.score), max(x1 - x0, y1 - y0), sharp)
             frame.faces.append(judged_face)

@@ -65,11 +65,6 @@ def describe(image: Image, face: Face) -> Appearance:
     )
 
 
-def prepare() -> None:
-    """Have OpenCV build its tables of Lab colours now: 50 ms of one core that the first face would wait for."""
-    cv2.cvtColor(np.zeros((1, 1, 3), np.uint8), cv2.COLOR_RGB2LAB)
-
-
 def likeness(one: Appearance, other: Appearance) -> float:
     """Log-odds that two looks are the same person's: around 5 for a neighbouring frame, below 0 for most strangers."""
     skin = float(np.sqrt(np.mean((one.skin - other.skin) ** 2))) / 5
