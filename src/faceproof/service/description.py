@@ -107,6 +107,7 @@ _DETECTOR = {
     "default": True,
     "calibrated": True,
     "threshold": 0.83,
+    "band": [0.36, 0.83],
     "commercial_use": True,
     "weights_licence": "Apache-2.0",
     "origin": "trained by the Faceproof authors",
