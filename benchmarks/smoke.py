@@ -68,7 +68,7 @@ def checks(folder: Path) -> dict[str, tuple[float, float, float]]:
         ),
         "thorough search, of a fast one": (
             ratio(lambda: thorough.detect(images[0]), lambda: fast.detect(images[0])),
-            1.3,
+            1.15,
             30,
         ),
         "converting every frame, of every 15th": (
@@ -83,7 +83,8 @@ def checks(folder: Path) -> dict[str, tuple[float, float, float]]:
         ),
         "a damaged clip, of the whole one": (ratio(lambda: scan(damaged), lambda: scan(clip)), 0.05, 1.5),
         "a clip cut off, of the whole one": (ratio(lambda: scan(cut_off), lambda: scan(clip)), 0.05, 1.5),
-        "twenty faces a frame, of one": (ratio(lambda: scan(crowd), lambda: scan(clip)), 0.3, 8),
+        # Even where a frame itself cost nothing, faces that cost the same each would give 20; pairs of faces hundreds.
+        "twenty faces a frame, of one": (ratio(lambda: scan(crowd), lambda: scan(clip)), 0.3, 14),
     }
 
 
