@@ -109,12 +109,12 @@ def draw(axes: dict[str, tuple[str, list[tuple[float, dict[str, float]]]]], path
             a, b, _ = fit(points)
             ends = np.array([min(x), max(x)])
             panel.plot(ends, a + b * ends, "-", color="#0072B2", alpha=0.5)
-        panel.set(title=name, xlabel=label, ylabel="seconds", ylim=(0, None))
+        panel.set(title=name, xlabel=label, ylabel="seconds", ylim=(0, 1.1 * max(p[1]["seconds"] for p in points)))
         memory = [p[1]["mb"] for p in points]
         if np.isfinite(memory).all():
             other = panel.twinx()
             other.plot(x, memory, "s--", color="#D55E00", markersize=4, alpha=0.7)
-            other.set(ylabel="peak MB", ylim=(0, None))
+            other.set(ylabel="peak MB", ylim=(0, 1.1 * max(memory)))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
 
