@@ -142,8 +142,9 @@ def _several_looks(stages: Stages) -> list[JudgedFrame]:
     frames: dict[int, JudgedFrame] = {}
     # An ensemble's verdict is made of its members', which the test knows nothing of.
     questions = OpenQuestions(spread=True)
-    looks = first_looks(present, aside=_can_put_aside(info))
-    aside = SetAside(looks[1].given) if len(looks) > 1 and _can_put_aside(info) else None
+    keeps = _can_put_aside(info)
+    looks = first_looks(present, aside=keeps)
+    aside = SetAside(looks[1].given) if keeps and len(looks) > 1 else None
     for look in looks:
         for frame in stages.look(look, aside=aside):
             frames.setdefault(frame.index, frame)

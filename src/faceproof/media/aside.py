@@ -50,7 +50,3 @@ class SetAside:
         for index in sorted(self._held):
             assert self._convert is not None
             yield self._convert(index, self._held.pop(index))
-
-    def clear(self) -> None:
-        """Let go of everything: nobody wants it."""
-        self._held.clear()

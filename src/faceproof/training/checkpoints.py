@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import platform
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,23 +62,30 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+@contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """A fresh name beside `path` to write to: renamed to it at the end, removed when anything goes wrong."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write atomically. Raises TrainingError when the disk is full or the folder is read-only."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with draft.open("wb") as file:
+        with draft_of(path) as draft, draft.open("wb") as file:
             torch.save({"format": FORMAT, "versions": versions(), **content}, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(draft, path)
     except OSError as error:
         raise TrainingError(
             f"The checkpoint {path} cannot be written: {error}",
             remedy="Free some disk space, then go on with --resume.",
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -131,7 +140,6 @@ def refuse_mismatch(content: dict[str, Any], recipe: Recipe, digest: str, path: 
     for table in (mine, theirs):
         for key in free:
             table["run"].pop(key, None)
-    for table in (mine, theirs):
         table.pop("card", None)  # words, not learning
     different = [key for key in mine if mine[key] != theirs.get(key)]
     if different:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,8 @@ def export_weights(
             },
             "weight_map": {key: part.name for part, keys in zip(parts, groups, strict=True) for key in keys},
         }
-        _replace(index, json.dumps(content, indent=1).encode())
+        with checkpoints.draft_of(index) as draft:
+            draft.write_bytes(json.dumps(content, indent=1).encode())
         for old in out.glob(f"{name}-?????-of-?????.safetensors"):
             if old not in parts:
                 old.unlink()
@@ -192,17 +192,9 @@ def _write(path: Path, tensors: dict[str, torch.Tensor]) -> str:
     from safetensors.torch import save
 
     data = save(tensors, metadata={"format": "pt"})
-    _replace(path, data)
-    return hashlib.sha256(data).hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with checkpoints.draft_of(path) as draft:
         draft.write_bytes(data)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _read(path: Path, sha256: str) -> dict[str, torch.Tensor]:
