@@ -11,7 +11,7 @@ def test_the_face_search_of_pictures_is_ready_with_the_detector() -> None:
     detector = load_for_scanning(threads=2)
     assert detector.spec == load_detector(threads=2).spec
     search = face_search(detector.spec.faces, "thorough", 2, searches_at_once("image", 2))
-    assert search._networks is not None
+    assert search._searches[0].networks is not None
 
 
 def test_an_unknown_name_is_told_once_and_as_ever() -> None:
@@ -21,7 +21,15 @@ def test_an_unknown_name_is_told_once_and_as_ever() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "threads", "expected"),
-    [("image", 8, 0), ("video", 1, 0), ("video", 2, 1), ("video", 3, 1), ("video", 8, 4), ("video", 64, 4)],
+    [
+        ("image", 8, 0),
+        ("video", 1, 0),
+        ("video", 2, 2),
+        ("video", 3, 2),
+        ("video", 4, 2),
+        ("video", 8, 4),
+        ("video", 64, 4),
+    ],
 )
 def test_how_many_frames_are_searched_at_once(kind: str, threads: int, expected: int) -> None:
     assert searches_at_once(kind, threads) == expected  # type: ignore[arg-type]

@@ -27,8 +27,8 @@ def searches_at_once(kind: Literal["image", "video"], threads: int | None) -> in
     cores = threads or usable_cores()
     if kind == "image" or cores == 1:
         return 0
-    # Two cores search one frame together as fast as two apart, in 100 MB less.
-    return max(1, min(cores // 2, _MOST_SEARCHED_AT_ONCE))
+    # One core each is the most that a search makes good use of; from four on, two: decoding and scoring take their share.
+    return min(max(2, cores // 2), _MOST_SEARCHED_AT_ONCE)
 
 
 def face_search(rule: Faces, mode: FaceMode, threads: int | None, at_once: int) -> FaceDetector:

@@ -151,6 +151,15 @@ def test_one_detector_serves_many_threads(astronaut, detector):
             assert_same(alone, faces, places=0)
 
 
+def test_several_searches_at_once_share_nothing_and_agree(crowd, detector):
+    several, alone = FaceDetector(streams=2, threads=2), detector.detect(crowd)
+    with ThreadPoolExecutor(3) as pool:
+        for faces in pool.map(several.detect, [crowd] * 6):
+            assert_same(alone, faces)
+    first, second = (search.networks for search in several._searches)
+    assert not {*map(id, first)} & {*map(id, second)}
+
+
 def test_fast_mode_finds_the_larger_faces(crowd, boxes_of, detector):
     large = boxes_of([face for face in detector.detect(crowd) if face.side > 40])
     fast = boxes_of(FaceDetector(mode="fast").detect(crowd))
@@ -182,6 +191,14 @@ class _Counting:
         return {**outputs, "prob": prob, "logit": log_odds(prob)}
 
 
+def counting_rnet(detector):
+    (search,) = detector._searches
+    pnet, rnet, onet = search.load()
+    counting = _Counting(rnet)
+    search.networks = pnet, counting, onet
+    return counting
+
+
 def test_a_screen_changes_nothing_but_the_work(crowd, detector):
     """A coarser network that errs by up to 0.45 in log-odds stands before the exact one."""
     rng = np.random.default_rng(0)
@@ -189,7 +206,7 @@ def test_a_screen_changes_nothing_but_the_work(crowd, detector):
     def erring(prob):
         return prob / (prob + (1 - prob) * np.exp(rng.uniform(-0.45, 0.45, prob.shape).astype(np.float32)))
 
-    pnet, _, _ = detector._load()
+    pnet, _, _ = detector._searches[0].load()
     layout = plan(crowd.shape[1], crowd.shape[0], 20, 0.709)
     canvas = paint(AreaSums(crowd), layout)
     exact = propose(canvas, layout, pnet, 0.7)
@@ -204,7 +221,7 @@ def test_a_screen_changes_nothing_but_the_work(crowd, detector):
 
 
 def test_a_frame_full_of_likely_windows_is_looked_at_whole(crowd, detector):
-    pnet, _, _ = detector._load()
+    pnet, _, _ = detector._searches[0].load()
     layout = plan(crowd.shape[1], crowd.shape[0], 20, 0.709)
     canvas = paint(AreaSums(crowd), layout)
     closer = _Counting(pnet)
@@ -220,10 +237,10 @@ def test_thorough_faces_are_the_same_with_and_without_bfloat16(crowd, monkeypatc
     screened, exact = FaceDetector(), FaceDetector()
     monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 0)
     found = screened.detect(crowd)
-    assert screened._screens is not None
+    assert screened._searches[0].screens is not None
     monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 10**12)
     assert_same(found, exact.detect(crowd))
-    assert exact._screens is None
+    assert exact._searches[0].screens is None
 
 
 @pytest.mark.skipif(not computes_bf16(), reason="this CPU has no bfloat16 instructions")
@@ -232,12 +249,9 @@ def test_a_screened_rnet_lets_the_same_boxes_through(crowd, monkeypatch):
     monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 0)
     options = {"thresholds": (0.5, 0.6, 0.5)}
     screened, exact = FaceDetector(**options), FaceDetector(**options)
-    shown = _Counting(screened._load()[1])
-    screened._networks = (screened._networks[0], shown, screened._networks[2])
+    shown, everything = counting_rnet(screened), counting_rnet(exact)
     found = screened.detect(np.ascontiguousarray(np.tile(crowd, (1, 2, 1))))
     monkeypatch.setattr(mtcnn, "_WORTH_SCREENING", 10**12)
-    everything = _Counting(exact._load()[1])
-    exact._networks = (exact._networks[0], everything, exact._networks[2])
     assert_same(found, exact.detect(np.ascontiguousarray(np.tile(crowd, (1, 2, 1)))))
     assert 0 < shown.pixels < everything.pixels
 

@@ -7,8 +7,9 @@ parameters the files in ``weights/`` hold; boxes are clipped to the frame, and f
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+import contextlib
+import queue
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from faceproof.faces.area import AreaSums
 from faceproof.faces.boxes import correct, overlaps, square, suppress, suppress_nested
 from faceproof.faces.cascade import judge, propose
 from faceproof.faces.pyramid import WINDOW, Layout, paint, plan
-from faceproof.runtime.cpu import computes_bf16
+from faceproof.runtime.cpu import computes_bf16, usable_cores
 from faceproof.runtime.network import Network, Precision, Runtime, load_network
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -59,13 +60,41 @@ class Face:
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
 
-@dataclass(slots=True, eq=False)
-class _Room:
-    """Working memory of one search, kept for the next frame of the size: about 80 MB at 1080p, a quarter for the canvas."""
+class _Search:
+    """One search at a time: its own networks, and working memory kept for the next frame of the size, about 80 MB at 1080p,
+    a quarter of it for the canvas.
 
-    sums: AreaSums | None = None
-    layout: Layout | None = None
-    canvas: Floats | None = None
+    Streams of one network would share its weights, but OpenVINO hands their requests from thread to thread, and the
+    cascade's are small: 1080p costs a quarter more time so.
+    """
+
+    def __init__(self, load: Callable[[str, Precision], Network], precision: Precision) -> None:
+        self._load = load
+        self._precision: Precision = precision
+        self.networks: tuple[Network, Network, Network] | None = None
+        self.screens: tuple[Network, Network] | None = None
+        self.sums: AreaSums | None = None
+        self._layout: Layout | None = None
+        self._canvas: Floats | None = None
+
+    def load(self) -> tuple[Network, Network, Network]:
+        if self.networks is None:
+            pnet, rnet, onet = (self._load(name, self._precision) for name in ("pnet", "rnet", "onet"))
+            self.networks = pnet, rnet, onet
+        return self.networks
+
+    def load_screens(self, layout: Layout) -> tuple[Network, Network] | tuple[None, None]:
+        """The P- and the R-Net in bfloat16, where they spare the exact ones most of their work."""
+        if (
+            self._precision != "fp32"
+            or self.load()[0].runtime != "openvino"
+            or not computes_bf16()
+            or layout.width * layout.height < _WORTH_SCREENING
+        ):
+            return None, None
+        if self.screens is None:
+            self.screens = self._load("pnet_screen", "bf16"), self._load("rnet", "bf16")
+        return self.screens
 
     def sum_up(self, image: Image) -> AreaSums:
         self.sums = AreaSums(image, self.sums)
@@ -73,9 +102,12 @@ class _Room:
 
     def paint(self, layout: Layout) -> Floats:
         assert self.sums is not None
-        self.canvas = paint(self.sums, layout, self.canvas if layout is self.layout else None)
-        self.layout = layout
-        return self.canvas
+        self._canvas = paint(self.sums, layout, self._canvas if layout is self._layout else None)
+        self._layout = layout
+        return self._canvas
+
+    def rest(self) -> None:
+        self.sums = self._layout = self._canvas = None
 
 
 class FaceDetector:
@@ -93,7 +125,7 @@ class FaceDetector:
     mode: ``"thorough"`` finds what facenet-pytorch finds, to float rounding; ``"fast"`` searches a
         smaller frame with bfloat16 where the CPU has it, and misses faces under ``min_face`` there (40 pixels in 1080p).
     threads: cores to use; by default all that this process may use.
-    streams: how many frames are searched at the same time, each on its share of the cores.
+    streams: how many frames are searched at the same time, each with networks of its own on its share of the cores.
 
     One instance may be shared between threads; it serves ``streams`` of them at once. The networks load at the first call.
     """
@@ -130,11 +162,11 @@ class FaceDetector:
         self._runtime = runtime
         self._precision: Precision = precision or ("auto" if mode == "fast" else "fp32")
         self.streams = streams
-        self._networks: tuple[Network, Network, Network] | None = None
-        self._screens: tuple[Network, Network] | None = None
-        self._loading = threading.Lock()
-        self._turns = threading.BoundedSemaphore(streams)
-        self._rooms: list[_Room] = []
+        # The one used last is taken first: its memory is still in the cache.
+        self._idle: queue.LifoQueue[_Search] = queue.LifoQueue()
+        self._searches = [_Search(self._network, self._precision) for _ in range(streams)]
+        for search in self._searches:
+            self._idle.put(search)
 
     def detect(self, image: Image, *, still: bool = False) -> list[Face]:
         """Faces in a uint8 RGB frame ``[H, W, 3]`` (or grey ``[H, W]``), the largest first.
@@ -154,12 +186,8 @@ class FaceDetector:
             searched = image
         else:
             searched = _average(image, size) if self.scale == "auto" else _bicubic(image, size)
-        with self._turns:
-            networks = self._load()
-            with self._loading:
-                room = self._rooms.pop() if self._rooms else _Room()
-            boxes, scores, points = self._cascade(searched, networks, room)
-            self._rooms.append(room)
+        with self._turn() as search:
+            boxes, scores, points = self._cascade(searched, search)
         return _faces(boxes / np.float32(share), scores, points / np.float32(share), width, height)
 
     def look_again(self, image: Image, faces: Sequence[Face]) -> list[Face | None]:
@@ -170,9 +198,9 @@ class FaceDetector:
         """
         image = _as_rgb(image)
         height, width = image.shape[:2]
-        onet = self._load()[2]
         again: list[Face | None] = []
-        with self._turns:
+        with self._turn() as search:
+            onet = search.load()[2]
             for face in faces:
                 old = np.array([face.box], np.float32)
                 x0, y0, x1, y1 = square(old)[0]
@@ -192,12 +220,19 @@ class FaceDetector:
         return again
 
     def load(self) -> None:
-        """Load the networks now instead of at the first frame."""
-        self._load()
+        """Load the networks of one search now instead of at the first frame."""
+        with self._turn() as search:
+            search.load()
 
     def rest(self) -> None:
         """Let go of the working memory that is kept from frame to frame."""
-        self._rooms.clear()
+        idle = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for search in reversed(idle):
+            search.rest()
+            self._idle.put(search)
 
     def _share(self, width: int, height: int, *, still: bool) -> float:
         if self.scale != "auto":
@@ -205,26 +240,13 @@ class FaceDetector:
         most = 960 if self.mode == "fast" else _LONGEST_STILL if still else 1920
         return min(1.0, most / max(width, height))
 
-    def _load(self) -> tuple[Network, Network, Network]:
-        with self._loading:
-            if self._networks is None:
-                pnet, rnet, onet = (self._network(name, self._precision) for name in ("pnet", "rnet", "onet"))
-                self._networks = pnet, rnet, onet
-            return self._networks
-
-    def _load_screens(self, pnet: Network, layout: Layout) -> tuple[Network, Network] | tuple[None, None]:
-        """The P- and the R-Net in bfloat16, where they spare the exact ones most of their work."""
-        if (
-            self._precision != "fp32"
-            or pnet.runtime != "openvino"
-            or not computes_bf16()
-            or layout.width * layout.height < _WORTH_SCREENING
-        ):
-            return None, None
-        with self._loading:
-            if self._screens is None:
-                self._screens = self._network("pnet_screen", "bf16"), self._network("rnet", "bf16")
-            return self._screens
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[_Search]:
+        search = self._idle.get()
+        try:
+            yield search
+        finally:
+            self._idle.put(search)
 
     def _network(self, name: str, precision: Precision) -> Network:
         return load_network(
@@ -232,18 +254,15 @@ class FaceDetector:
             runtime=self._runtime,
             device="cpu",
             precision=precision,
-            threads=self.threads,
-            streams=self.streams,
+            threads=max(1, (self.threads or usable_cores()) // self.streams),
         )
 
-    def _cascade(
-        self, image: Image, networks: tuple[Network, Network, Network], room: _Room
-    ) -> tuple[Floats, Floats, Floats]:
-        pnet, rnet, onet = networks
-        sums = room.sum_up(image)
+    def _cascade(self, image: Image, search: _Search) -> tuple[Floats, Floats, Floats]:
+        pnet, rnet, onet = search.load()
+        sums = search.sum_up(image)
         layout = plan(sums.width, sums.height, self.min_face, self.factor)
-        pnet_screen, rnet_screen = self._load_screens(pnet, layout)
-        boxes, scores, shifts = propose(room.paint(layout), layout, pnet, self.thresholds[0], pnet_screen)
+        pnet_screen, rnet_screen = search.load_screens(layout)
+        boxes, scores, shifts = propose(search.paint(layout), layout, pnet, self.thresholds[0], pnet_screen)
         kept = suppress(boxes, scores, 0.7)
         boxes, shifts = boxes[kept], shifts[kept]
         sides = boxes[:, 2:] - boxes[:, :2]

@@ -86,7 +86,7 @@ class OpenVinoNetwork:
     def run(self, batch: FloatArray) -> Mapping[str, FloatArray]:
         request = self._requests.get()
         try:
-            request.infer([np.ascontiguousarray(batch, dtype=np.float32)], share_inputs=True)
+            request.infer((np.ascontiguousarray(batch, dtype=np.float32),), share_inputs=True)
             # The request's tensors are overwritten by its next run; callers get their own.
             return {
                 name: np.array(request.get_output_tensor(place).data, dtype=np.float32)
