@@ -7,7 +7,7 @@ import time
 
 from faceproof.service.files import room_needed
 from faceproof.service.outward import AddressError, request
-from faceproof.service.running import insert_medium
+from faceproof.service.running import StoppedError, insert_medium
 from faceproof.service.site import Site
 from faceproof.service.sniffing import SNIFFED_BYTES, require_media
 from faceproof.service.tables import Job
@@ -18,8 +18,9 @@ CHUNK = 1 << 18
 def fetch_medium(site: Site, job: Job) -> str:
     """Download what ``job.source_url`` names and attach it to the job. Returns the medium's id.
 
-    Raises :class:`AddressError`, :class:`faceproof.errors.MediaError` for what is not media, and
-    :class:`faceproof.errors.OutputError` when there is no room.
+    Raises :class:`StoppedError` for a job that was erased meanwhile, :class:`AddressError`,
+    :class:`faceproof.errors.MediaError` for what is not media, and :class:`faceproof.errors.OutputError` when there is no
+    room.
     """
     settings = site.settings
     assert job.source_url is not None
@@ -45,13 +46,17 @@ def fetch_medium(site: Site, job: Job) -> str:
                 file.write(chunk)
         mime = require_media(head)
         medium = insert_medium(site, sha256=digest.hexdigest(), size=size, mime=mime)
-        site.files.keep(part, f"media/{medium.id}")
+        name = f"media/{medium.id}"
+        site.files.keep(part, name)
         with site.store.write() as session:
-            stored = session.get(Job, job.id)
-            session.add(medium)
-            session.flush()
+            stored = session.get(Job, job.id, with_for_update=True)
             if stored is not None:
+                session.add(medium)
+                session.flush()
                 stored.media_id = medium.id
+        if stored is None:  # a medium without a job would stay for ever
+            site.files.delete(name)
+            raise StoppedError
         return medium.id
     finally:
         part.unlink(missing_ok=True)

@@ -12,9 +12,11 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -41,6 +43,13 @@ _loaded: dict[str, Detector] = {}
 
 class StoppedError(Exception):
     """The job was cancelled, deleted or taken over."""
+
+
+class FileGoneError(FaceproofError):
+    """The file of a job is not where it was kept: a restored database without its files, a volume that is not mounted."""
+
+    code = "file_gone"
+    default_remedy = "Send the file again; if it happens again, the operator has to look at the server's storage."
 
 
 def run_job(site: Site, worker: str, job_id: str | None = None) -> str | None:
@@ -77,8 +86,29 @@ def run_job(site: Site, worker: str, job_id: str | None = None) -> str | None:
             fault = Fault("internal", "the service made a mistake on this file", "Report it with the job's id.")
             jobs.retry(site.store, claimed, fault, attempts=site.settings.attempts)
             outcome = fault.code
+        clear_up(site, job)
         log.info("attempt ended", outcome=outcome, kind=job.kind, seconds=round(time.perf_counter() - started, 3))
     return claimed.job_id
+
+
+def clear_up(site: Site, job: Job) -> None:
+    """Delete what an attempt wrote for a job that was erased meanwhile: whoever erased it could not know of that."""
+    shown = job.parent_id or job.id
+    with site.store.read() as session:
+        erased = session.get(Job, shown) is None
+    if erased:
+        site.files.delete(f"evidence/{shown}")
+
+
+@contextmanager
+def _kept(site: Site, job: Job) -> Iterator[Path]:
+    """The job's file as a local path. Raises :class:`FileGoneError`."""
+    with ExitStack() as stack:
+        try:
+            path = stack.enter_context(site.files.local(f"media/{job.media_id}"))
+        except FileNotFoundError as error:
+            raise FileGoneError("the file is no longer where it was kept") from error
+        yield path
 
 
 def _fault(error: FaceproofError, job: Job) -> Fault:
@@ -119,7 +149,7 @@ def _scan(site: Site, claimed: Claim, job: Job, heartbeat: Heartbeat) -> str:
         threads=settings.threads or None,
     )
     listener = _Listener(site, claimed, heartbeat)
-    with site.files.local(f"media/{job.media_id}") as path:
+    with _kept(site, job) as path:
         report = scan(
             path,
             detector=_watched(detector, listener),
@@ -167,7 +197,7 @@ def _draw_overlay(site: Site, claimed: Claim, job: Job, heartbeat: Heartbeat) ->
     report = stored_report(site, job.parent_id)
     if report is None:
         raise StoppedError
-    with site.files.local(f"media/{job.media_id}") as path:
+    with _kept(site, job) as path:
         make_overlay(site.files, job.parent_id, path, report, _detector(site, job.detector))
     heartbeat.check()
     if not jobs.finish_other(site.store, claimed):

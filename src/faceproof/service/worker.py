@@ -103,6 +103,8 @@ class Crew:
     def _watch(self) -> None:
         from sqlalchemy.exc import SQLAlchemyError
 
+        from faceproof.errors import FaceproofError
+
         while not self._stop.is_set():
             try:
                 for name, process in list(self._running.items()):
@@ -112,7 +114,7 @@ class Crew:
                         del self._running[name]
                 while len(self._running) < self._count and not self._stop.is_set():
                     self._hire()
-            except (SQLAlchemyError, OSError):
+            except (SQLAlchemyError, OSError, FaceproofError):  # a full disk is a FaceproofError, and passes
                 log.exception("crew could not be kept whole")
             self._stop.wait(0.2)
 
