@@ -1,5 +1,7 @@
 """The detector and its face search come in side by side, and nothing but time changes."""
 
+from pathlib import Path
+
 import pytest
 
 from faceproof.detectors.detector import load_detector
@@ -12,6 +14,13 @@ def test_the_face_search_of_pictures_is_ready_with_the_detector() -> None:
     assert detector.spec == load_detector(threads=2).spec
     search = face_search(detector.spec.faces, "thorough", 2, searches_at_once("image", 2))
     assert search._searches[0].networks is not None
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "CLIP.MOV"])
+def test_a_video_has_its_own_face_search_read_in(name: str) -> None:
+    detector = load_for_scanning(threads=2, faces="fast", path=Path(name))
+    search = face_search(detector.spec.faces, "fast", 2, searches_at_once("video", 2))
+    assert search._searches[-1].networks is not None
 
 
 def test_an_unknown_name_is_told_once_and_as_ever() -> None:

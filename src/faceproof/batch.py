@@ -35,7 +35,8 @@ class ScanOptions:
     threads: int | None = None
     runtime: Runtime = "auto"
 
-    def load(self) -> Detector:
+    def load(self, path: Path | None = None) -> Detector:
+        """The detector, and the face search for files of the kind that ``path`` is."""
         return load_for_scanning(
             self.detector,
             faces=self.faces,
@@ -43,6 +44,7 @@ class ScanOptions:
             precision=self.precision,
             runtime=self.runtime,
             threads=self.threads,
+            path=path,
         )
 
 
@@ -90,7 +92,7 @@ def scan_many(
     if jobs < 1:
         raise OptionError("--jobs must be at least 1")
     if jobs == 1 or len(paths) < 2:
-        detector = options.load()
+        detector = options.load(paths[0] if paths else None)
         for path in paths:
             if on_start is not None:
                 on_start(path)

@@ -6,6 +6,7 @@ Reading compiled networks in is the engine's own work, so a second core takes th
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal
 
 from faceproof.detectors import catalog
@@ -13,6 +14,7 @@ from faceproof.detectors.detector import Detector, load_detector
 from faceproof.detectors.spec import Faces
 from faceproof.errors import FaceproofError
 from faceproof.faces import FaceDetector, shared_detector
+from faceproof.media.files import VIDEO_EXTENSIONS
 from faceproof.runtime.cpu import usable_cores
 from faceproof.runtime.network import Precision, Runtime
 
@@ -20,9 +22,10 @@ from faceproof.runtime.network import Precision, Runtime
 _MOST_SEARCHED_AT_ONCE = 4
 
 FaceMode = Literal["fast", "thorough"]
+Kind = Literal["image", "video"]
 
 
-def searches_at_once(kind: Literal["image", "video"], threads: int | None) -> int:
+def searches_at_once(kind: Kind, threads: int | None) -> int:
     """How many frames of a file are searched side by side; 0 means in the scan's own thread."""
     cores = threads or usable_cores()
     if kind == "image" or cores == 1:
@@ -44,19 +47,22 @@ def load_for_scanning(
     precision: Precision = "auto",
     runtime: Runtime = "auto",
     threads: int | None = None,
+    path: Path | None = None,
 ) -> Detector:
-    """As :func:`faceproof.detectors.detector.load_detector`; with the networks of its face search read in meanwhile."""
+    """As :func:`faceproof.detectors.detector.load_detector`; with the networks of its face search read in meanwhile, for the
+    kind of file that ``path`` is by its name."""
     with ThreadPoolExecutor(1, thread_name_prefix="faceproof-load") as beside:
         if (threads or usable_cores()) > 1:
-            beside.submit(_load_face_search, name or catalog.DEFAULT_DETECTOR, faces, threads)
+            kind: Kind = "video" if path is not None and path.suffix.lower() in VIDEO_EXTENSIONS else "image"
+            beside.submit(_load_face_search, name or catalog.DEFAULT_DETECTOR, faces, threads, kind)
         return load_detector(name, device=device, precision=precision, runtime=runtime, threads=threads)
 
 
-def _load_face_search(name: str, mode: FaceMode, threads: int | None) -> None:
+def _load_face_search(name: str, mode: FaceMode, threads: int | None, kind: Kind) -> None:
     """What goes wrong here goes wrong again, and is told, where the search is used."""
     try:
         rule = catalog.find_spec(name).spec.faces
     except FaceproofError:
         return
     if rule.keep != "none":
-        face_search(rule, mode, threads, searches_at_once("image", threads)).load()
+        face_search(rule, mode, threads, searches_at_once(kind, threads)).load()

@@ -78,7 +78,9 @@ def scan(
         if frames != "auto":
             parse_sampling(frames)
         if not isinstance(detector, Detector):
-            detector = load_for_scanning(detector, faces=faces, device=device, precision=precision, threads=threads)
+            detector = load_for_scanning(
+                detector, faces=faces, device=device, precision=precision, threads=threads, path=Path(os.fspath(path))
+            )
         name = detector.spec.name
         with Stopwatch() as watch:
             with watch("probe"):

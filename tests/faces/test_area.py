@@ -50,8 +50,21 @@ def test_crops_at_any_place_and_size(seed, count):
         np.testing.assert_allclose(crop, mean_of_touched_pixels(image[y0:y1, x0:x1], 12, 12), rtol=1e-5, atol=1e-4)
 
 
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=8, deadline=None)
+def test_crops_far_larger_than_they_come_out(seed):
+    """One of their pixels covers more than 16 bits can sum up; bright ones, so that none would by chance."""
+    draw = np.random.default_rng(seed)
+    image = draw.integers(200, 256, (400, 500, 3), dtype=np.uint8)
+    low = draw.integers((0, 0), (300, 200), (6, 2))
+    high = np.minimum(low + draw.integers(60, 500, (6, 2)), (500, 400))
+    ours = AreaSums(image).crops(low, high, 6)
+    for crop, (x0, y0), (x1, y1) in zip(ours, low, high, strict=True):
+        np.testing.assert_allclose(crop, mean_of_touched_pixels(image[y0:y1, x0:x1], 6, 6), rtol=1e-5, atol=1e-3)
+
+
 def test_sums_that_wrap_around_still_give_the_right_means():
-    image = np.full((3000, 4000, 3), 255, np.uint8)  # 12 megapixels of white: the sum is past int32
+    image = np.full((3000, 4000, 3), 255, np.uint8)  # 12 megapixels of white: the sum is far past 16 bits
     image[2500:, 3000:] = 7
     out = np.empty((3, 30, 40), np.float32)
     AreaSums(image).shrink(40, 30, [(0, out)])
