@@ -297,6 +297,44 @@ def test_hevc_whose_units_leave_a_doubt_is_decoded_whole(
     assert found(lambda _, data: data, moved=10**9) == (True, 0)  # shown after frames that reset everything
 
 
+def _tags(flv: Path) -> list[bytearray]:
+    content, at, tags = flv.read_bytes(), 13, []
+    while at + 11 <= len(content):
+        end = at + 11 + int.from_bytes(content[at + 1 : at + 4], "big")
+        tags.append(bytearray(content[at:end]))
+        at = end + 4
+    return tags
+
+
+def test_settings_that_change_on_the_way_are_not_left_out(
+    make_video: MakeVideo, clip_frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    """A live recording whose encoder was set anew says so once. The colours tell: nothing else fails where it is missed."""
+    parts = [
+        make_video(
+            tmp_path / f"{offset}.flv",
+            clip_frames[:40],
+            rate=20,
+            options={"bf": "2", "g": "10", "crf": "18", "x264-params": f"chroma-qp-offset={offset}"},
+        )
+        for offset in (12, -12)
+    ]
+    content = parts[0].read_bytes()[:13]
+    for place, part in enumerate(parts):
+        for tag in _tags(part):
+            if (tag[0] == 18 and place) or (tag[0] == 9 and tag[12] == 2):
+                continue  # what the file is, and the end of the sequence
+            tag[4:7] = (int.from_bytes(tag[4:7], "big") + 2000 * place).to_bytes(3, "big")
+            content += bytes(tag) + len(tag).to_bytes(4, "big")
+    path = tmp_path / "joined.flv"
+    path.write_bytes(content)
+    info, whole = probe(path), {frame.index: frame for frame in read_frames(path)}
+    assert len(whole) == 80
+    for sampling in ("3", [75], [15, 79]):
+        chosen = list(read_frames(info, sampling))
+        same(chosen, [whole[frame.index] for frame in chosen])
+
+
 def test_vp9_and_av1_keys_are_told_by_their_first_bits() -> None:
     assert is_vp9_key(_Packet(b"\x82"))
     assert is_vp9_key(_Packet(b"\xb1"))  # profile 3

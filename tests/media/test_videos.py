@@ -124,6 +124,51 @@ def test_times_before_zero_count_from_the_first_too() -> None:
     assert [timeline.time(i) for i in range(5)] == [0, 1, 2, 3, 4]
 
 
+def moved(source: Path, target: Path, seconds: int) -> bytes:
+    """The same transport stream, its clock set forward."""
+    with av.open(str(source)) as given, av.open(str(target), "w", format="mpegts") as made:
+        old = given.streams.video[0]
+        stream = made.add_stream_from_template(old)
+        for packet in given.demux(old):
+            if packet.dts is not None and packet.pts is not None:
+                shift = round(seconds / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                made.mux(packet)
+    return target.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec", "first", "clock"),
+    [("ts", "libx264", 60, 0), ("ts", "libx264", 60, 1000), ("ts", "libx264", 10, 20), ("mpg", "mpeg2video", 60, 0)],
+)
+def test_of_recordings_joined_end_to_end_all_are_seen(
+    ending: str,
+    codec: str,
+    first: int,
+    clock: int,
+    make_video: MakeVideo,
+    clip_frames: list[np.ndarray],
+    tmp_path: Path,
+) -> None:
+    """Each begins its clock anew, or it jumps by hours; ``clock``: seconds by which the first one's is ahead."""
+    shots = clip_frames[:first], clip_frames[::-1][:30]
+    options = {"bf": "2", "g": "12"} | ({"qmax": "4"} if codec == "mpeg2video" else {"crf": "18"})
+    parts = [
+        make_video(tmp_path / f"{i}.{ending}", shot, codec=codec, rate=30, options=options)
+        for i, shot in enumerate(shots)
+    ]
+    head = moved(parts[0], tmp_path / "moved.ts", clock) if clock else parts[0].read_bytes()
+    path = tmp_path / f"joined.{ending}"
+    path.write_bytes(head + parts[1].read_bytes())
+    info, stats = probe(path), DecodeStats()
+    frames = list(read_frames(info, stats=stats))
+    assert (info.frame_count, stats) == (first + 30, DecodeStats(frames_decoded=first + 30))
+    check(frames, [*shots[0], *shots[1]])
+    times = [frame.time for frame in frames]
+    assert times == pytest.approx([i / 30 for i in range(first + 30)], abs=2 / 30)
+    assert [f.index for f in read_frames(info, "9")] == [int(i) for i in np.linspace(0, first + 29, 9, dtype=np.int64)]
+
+
 def test_a_raw_stream_without_times_is_counted(
     make_video: MakeVideo, clip_frames: list[np.ndarray], tmp_path: Path
 ) -> None:

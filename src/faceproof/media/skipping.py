@@ -155,6 +155,12 @@ class ResetSearch:
         self._sets_in_band = False
         self._trusted = True
 
+    def note(self, packet: Any) -> None:
+        """Look at any packet, of a frame that is shown or not."""
+        # Told with one packet only: left out with it, all frames behind would be decoded by the settings of those before.
+        if packet.has_sidedata("new_extradata"):
+            self._trusted = False
+
     def add(self, packet: Any, tick: int) -> None:
         """Look at the packet of a frame shown at ``tick``."""
         resets = from_before = False

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from heapq import heappush, heappushpop
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,8 @@ from faceproof.media.sampling import Sampling
 from faceproof.media.skipping import DecodingInDoubt, ResetSearch, Skipping
 
 _MAX_OPENING_PACKETS = 300  # to look through for a first whole frame
+_MOST_REORDERED = 16  # frames that any codec here decodes before one that is shown earlier
+_BACK = Fraction(1, 2)  # seconds by which decoding times fall for no other reason than a clock set anew
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,7 @@ def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Time
     time_base = Fraction(stream.time_base) if stream.time_base else Fraction(1, 1000)
     shows, decodes = array("q"), array("q")
     search = ResetSearch(stream)
+    clock = _Clock(time_base, limits.max_duration)
     unknown = False
     first: Any = None
     tried = 0
@@ -214,6 +218,7 @@ def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Time
         if first is None and tried < _MAX_OPENING_PACKETS:
             tried += 1
             first = _first_whole(stream, packet)
+        search.note(packet)
         if not _is_shown(codec, packet):
             continue
         unknown = unknown or packet.pts is None
@@ -222,16 +227,65 @@ def _walk(container: Any, stream: Any, path: Path, limits: Limits) -> tuple[Time
         search.add(packet, shows[-1])
         if len(shows) > limits.max_frames:
             raise _too_long(path, len(shows) / 1000, limits)
-        if not unknown and (shows[-1] - shows[0]) * time_base > limits.max_duration:
+        if not unknown and not clock.is_set_anew(packet) and (shows[-1] - shows[0]) * time_base > limits.max_duration:
             raise _too_long(path, float((shows[-1] - shows[0]) * time_base), limits)
     # AVI stores no presentation times: frames come out in the order of showing, each in the slot of a decoding time.
-    by_position = unknown or container.format.name == "avi"
+    by_position = unknown or clock.set_anew or container.format.name == "avi"
     ticks = decodes if by_position else shows
-    if by_position and len(set(ticks)) < len(ticks):
+    if clock.set_anew:
+        ticks = _closed_up(
+            decodes, round(1 / (_fps(stream) or Fraction(25)) / time_base), limits.max_duration / time_base
+        )
+        if (ticks[-1] - ticks[0]) * time_base > limits.max_duration:
+            raise _too_long(path, float((ticks[-1] - ticks[0]) * time_base), limits)
+    elif by_position and len(set(ticks)) < len(ticks):
         time_base = 1 / (_fps(stream) or Fraction(25))
         ticks = array("q", range(len(ticks)))
     resets = Resets() if by_position else search.found()
     return Timeline(array("q", sorted(ticks)), time_base, by_position, resets=resets), first
+
+
+class _Clock:
+    """Tells where a recording's clock was set anew: recordings joined end to end start theirs again, a camera's may wrap.
+
+    From there on times no longer say which frame is meant. Within one recording no frame is shown before more than
+    :data:`_MOST_REORDERED` that were decoded earlier, none is to be decoded long before the one in front of it, and none
+    comes later by more than a video may last (``most``, seconds).
+    """
+
+    def __init__(self, time_base: Fraction, most: float) -> None:
+        self.set_anew = False
+        self._most, self._back = most / time_base, _BACK / time_base
+        self._latest: list[int] = []  # a heap of the times shown last of all so far
+        self._decoded: int | None = None
+
+    def is_set_anew(self, packet: Any) -> bool:
+        """Whether it was, at the frame of this packet or at one before it. Asked of each shown frame in turn."""
+        tick, latest = packet.pts, self._latest
+        if packet.dts is not None:
+            fell = self._decoded is not None and self._decoded - packet.dts > self._back
+            self.set_anew, self._decoded = self.set_anew or fell, packet.dts
+        if len(latest) <= _MOST_REORDERED:
+            heappush(latest, tick)
+        else:
+            self.set_anew = self.set_anew or tick < latest[0] or tick - latest[0] > self._most
+            heappushpop(latest, tick)
+        return self.set_anew
+
+
+def _closed_up(decodes: Sequence[int], usual: int, most: float) -> array[int]:
+    """Decoding times of recordings joined end to end, ascending: each goes on a frame after the one before it."""
+    ticks = array("q")
+    before = at = 0
+    step = max(1, usual)
+    for tick in decodes:
+        if ticks:
+            if 0 < tick - before <= most:
+                step = tick - before
+            at += step
+        ticks.append(at)
+        before = tick
+    return ticks
 
 
 def _first_whole(stream: Any, packet: Any) -> Any:
