@@ -310,7 +310,7 @@ def page(facts: dict[str, Any]) -> str:
         f"Written by `make bench` on {facts['cpu']}, {facts['cores']} cores, Python {facts['python']}; {facts['rounds']} rounds,",
         f"load average {facts['load']:.1f} before and {facts['load_after']:.1f} after. Clip: {facts['clip']}. Medians of runs that took turns, so",
         "ratios hold better than seconds. The opponent (`benchmarks/naive.py`) is what the documents and public repositories do:",
-        "facenet-pytorch's MTCNN on every frame, a crop, the torch network in eager fp32, batch 1.",
+        "facenet-pytorch's MTCNN on every frame, a crop, the torch network in eager fp32, batch 1. What was tried: [speed-log.md](speed-log.md).",
         "",
         "## Goals",
         "",
