@@ -61,6 +61,20 @@ def test_psi_worked() -> None:
     assert psi(rng.normal(size=5000), rng.normal(0.5, 1, size=5000)) == pytest.approx(0.25, abs=0.05)
 
 
+def test_a_value_that_all_had_is_left_on_either_side() -> None:
+    """Nine quantiles on one number made one edge, and whatever lay above it stood in its bin: no size, no alarm."""
+    same = [1080.0] * 500
+    values = {name: same for name in NUMBERS} | {"no_face": [0.0] * 500}
+    known = Reference(detector="toy", version="1.0", scans=500, values=values)
+    for now in (720.0, 2160.0):
+        assert psi(same, [now] * 250) > 1
+        (shift,) = compare(known, {"resolution": [now] * 250}, DriftRule())
+        assert shift.alarm
+    halves = [720.0] * 250 + [1080.0] * 250
+    assert psi(halves, halves) < 0.01
+    assert psi(halves, [720.0] * 125 + [900.0] * 125) > 1
+
+
 @pytest.mark.parametrize(
     ("change", "signal"),
     [({"harder": 0.8}, "score"), ({"blur": 0.5}, "sharpness"), ({"no_face": 0.3}, "no_face")],
