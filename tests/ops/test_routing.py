@@ -14,7 +14,7 @@ from faceproof.errors import NetworkError, OptionError
 from faceproof.ops.comparison import compare_arms, difference, guard, values_of, wilson
 from faceproof.ops.routing import Arm, Experiment, Guardrails, fraction, run
 from faceproof.ops.trials import Trial, TrialStore
-from faceproof.results import FailedInput, Report
+from faceproof.results import FailedInput, Report, Verdict
 
 from .made_reports import made_report
 
@@ -133,6 +133,56 @@ def test_a_customer_of_a_thousand_files_counts_once() -> None:
     assert gap.keys == (40, 40)
     assert gap.high - gap.low > 0.25  # 2,000 independent files would give .06
     assert files.high - files.low < 0.01  # clusters that are all alike vary not at all
+
+
+def test_few_customers_get_students_interval() -> None:
+    """With five customers a side the normal quantile covered 90 of 100 times where 95 were said."""
+    rng = np.random.default_rng(0)
+
+    def side(keys: int) -> dict[str, np.ndarray]:
+        return {f"{i}": rng.normal(rng.normal(0, 1), 0.3, 10) for i in range(keys)}
+
+    inside = 0
+    for _ in range(600):
+        gap = difference(side(5), side(5), metric="seconds")
+        inside += gap.low <= 0 <= gap.high
+    assert inside >= 0.935 * 600
+    a, b = side(3), side(4)
+    gap = difference(a, b, metric="score")
+    welch = stats.ttest_ind([v.mean() for v in b.values()], [v.mean() for v in a.values()], equal_var=False)
+    known = welch.confidence_interval()
+    assert (gap.low, gap.high) == pytest.approx((known.low, known.high), abs=0.05)
+    one, two = ({f"{i}": rng.normal(size=1) for i in range(2)} for _ in range(2))
+    pair = difference(one, two, metric="score", paired=True)
+    exact = stats.ttest_rel([v[0] for v in two.values()], [v[0] for v in one.values()]).confidence_interval()
+    assert (pair.low, pair.high) == pytest.approx((exact.low, exact.high))
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_nobody_failing_is_no_proof_that_nobody_will(paired: bool) -> None:
+    three = {f"{i}": np.zeros(50) for i in range(3)}
+    gap = difference(three, three, metric="error_rate", paired=paired)
+    assert gap.difference == 0
+    assert gap.low < -0.3
+    assert gap.high > 0.3
+
+
+def test_cannot_tell_is_no_opinion() -> None:
+    """It counted as "not fake", so an arm that never makes up its mind was right about every genuine file."""
+    unsure = Trial.of("trial", "new", "a", made_report("a", 0.5).model_copy(update={"verdict": Verdict.INCONCLUSIVE}))
+    assert unsure.fake is None
+    sure = Trial.of("trial", "new", "b", made_report("b", 0.9))
+    both = [unsure, sure]
+    assert values_of(both, "accuracy", {unsure.sha256: False, sure.sha256: True}).keys() == {"b"}
+    assert [float(v[0]) for v in values_of(both, "no_opinion_rate").values()] == [1, 0]
+    assert [float(v[0]) for v in values_of(both, "fake_rate").values()] == [0, 1]
+
+
+def test_looks_at_too_few_trials_spend_nothing() -> None:
+    start = experiment(0.5, guardrails=Guardrails(min_trials=30))
+    few = [trial(arm, f"{arm}{i}") for arm in ("old", "new") for i in range(29)]
+    assert guard(start, few).looks == 0
+    assert guard(start, [*few, trial("old", "x"), trial("new", "y")]).looks == 1
 
 
 @settings(max_examples=10, deadline=None)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from faceproof.errors import OptionError
+from faceproof.errors import MissingExtraError, OptionError
 from faceproof.ops.routing import Experiment
 from faceproof.ops.trials import Trial
 
@@ -52,9 +52,11 @@ class Difference(BaseModel):
 def values_of(
     trials: Sequence[Trial], metric: Metric, labels: Mapping[str, bool] | None = None
 ) -> dict[str, FloatArray]:
-    """A metric's numbers by key. Trials without it (no opinion, failed, unlabelled) are left out.
+    """A metric's numbers by key. Trials without it (failed, unlabelled) are left out.
 
-    ``labels``: sha256 to whether the file is fake, for ``accuracy``.
+    ``fake_rate`` is the share of all answered files that were called FAKE, ``no_opinion_rate`` of those called neither FAKE
+    nor REAL; ``accuracy`` speaks of the files with an opinion alone, so that "cannot tell" is never right about a genuine
+    one. ``labels``: sha256 to whether the file is fake, for ``accuracy``.
     """
     found: dict[str, list[float]] = defaultdict(list)
     for trial in trials:
@@ -65,7 +67,7 @@ def values_of(
             case "no_opinion_rate":
                 value = None if trial.failed else float(trial.fake is None)
             case "fake_rate":
-                value = None if trial.fake is None else float(trial.fake)
+                value = None if trial.failed else float(trial.fake is True)
             case "score":
                 value = trial.score
             case "seconds":
@@ -90,8 +92,10 @@ def difference(
 ) -> Difference:
     """Arm less control. Keys are the independent units, so a customer of a thousand files counts once.
 
-    Rates with one file a key: Newcombe's interval (1998). Otherwise the ratio estimator with cluster-robust variance;
-    paired: Student's t on the keys' differences. Raises :class:`OptionError` with fewer than two keys a side.
+    Rates with one file a key: Newcombe's interval (1998), also where every file of both sides has the same answer, which
+    leaves no spread to measure. Otherwise the ratio estimator with cluster-robust variance and Welch's degrees of freedom;
+    paired: Student's t on the keys' differences. Raises :class:`OptionError` with fewer than two keys a side and
+    :class:`MissingExtraError` without SciPy.
     """
     if paired:
         shared = sorted(set(control) & set(arm))
@@ -104,20 +108,23 @@ def difference(
     before, now = _mean(control), _mean(arm)
     if paired:
         gaps = np.asarray([arm[key].mean() - control[key].mean() for key in control])
-        # The two-sided t quantile, by Cornish–Fisher's expansion of the normal one.
-        freedom = len(gaps) - 1
-        reach = (z + (z**3 + z) / (4 * freedom)) * float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+        reach = _t_quantile(level, len(gaps) - 1) * float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
         before, now = (float(np.mean([side[key].mean() for key in control])) for side in (control, arm))
-        low, high = now - before - reach, now - before + reach
         spread = float(gaps.var(ddof=1))
+        single = False
     else:
+        parts = [(_variance(side), len(side) - 1) for side in (control, arm)]
+        variance = sum(part for part, _ in parts)
+        # Welch and Satterthwaite: a handful of customers does not give the normal distribution's tails.
+        freedom = variance**2 / sum(part**2 / keys for part, keys in parts) if variance else math.inf
+        reach = _t_quantile(level, freedom) * math.sqrt(variance)
+        spread = sum(part * (keys + 1) for part, keys in parts)
         single = all(len(v) == 1 for side in (control, arm) for v in side.values())
-        if single and metric not in ("seconds", "score"):
-            low, high = _newcombe(before, len(control), now, len(arm), z)
-        else:
-            reach = z * math.sqrt(_variance(control) + _variance(arm))
-            low, high = now - before - reach, now - before + reach
-        spread = _variance(control) * len(control) + _variance(arm) * len(arm)
+    unanimous = spread == 0 and {before, now} <= {0.0, 1.0}
+    if metric not in ("seconds", "score") and (single or unanimous):
+        low, high = _newcombe(before, len(control), now, len(arm), z)
+    else:
+        low, high = now - before - reach, now - before + reach
     power = NormalDist().inv_cdf(0.8)
     needed = math.ceil(spread * ((z + power) / worth) ** 2) if spread > 0 and worth > 0 else None
     return Difference(
@@ -134,6 +141,15 @@ def difference(
         needed=needed,
         paired=paired,
     )
+
+
+def _t_quantile(level: float, freedom: float) -> float:
+    """How many standard errors a two-sided interval reaches."""
+    try:
+        from scipy import special
+    except ImportError:
+        raise MissingExtraError.of("Comparing arms", "ops") from None
+    return -float(special.stdtrit(freedom, (1 - level) / 2))
 
 
 def _mean(side: Mapping[str, FloatArray]) -> float:
@@ -199,7 +215,8 @@ def guard(experiment: Experiment, trials: Sequence[Trial]) -> Experiment:
     """Look once, and stop the arms that break a guardrail. Save what comes back: it counts the looks.
 
     An arm is stopped when even the favourable end of its interval is past the limit. The k-th look spends
-    ``false_stops / (k · (k + 1))``, which adds up to ``false_stops`` however often one looks.
+    ``false_stops / (k · (k + 1))``, which adds up to ``false_stops`` however often one looks. While no arm has enough
+    trials nothing is tested, and nothing is spent.
     """
     rails, look = experiment.guardrails, experiment.looks + 1
     limits: dict[Metric, float | None] = {
@@ -208,22 +225,26 @@ def guard(experiment: Experiment, trials: Sequence[Trial]) -> Experiment:
         "seconds": rails.seconds,
     }
     watched = [(metric, limit) for metric, limit in limits.items() if limit is not None]
-    checked = Experiment.model_validate({**experiment.model_dump(), "looks": look})
     arms = [arm for arm in experiment.arms[1:] if arm.name not in experiment.stopped]
-    if not watched or not arms:
-        return checked
-    level = 1 - 2 * rails.false_stops / (look * (look + 1)) / (len(watched) * len(arms))
+    paired = experiment.kind == "shadow"
+    tests = []
     for arm in arms:
         for metric, limit in watched:
             control, tried = (
                 values_of([trial for trial in trials if trial.arm == name], metric)
                 for name in (experiment.control.name, arm.name)
             )
-            if min(len(control), len(tried)) < rails.min_trials:
-                continue
-            gap = difference(control, tried, metric=metric, level=level, paired=experiment.kind == "shadow")
-            if gap.low > limit and arm.name not in checked.stopped:
-                checked = checked.without(
-                    arm.name, f"{metric} {gap.arm_value:.3g} against {gap.control_value:.3g} of the control"
-                )
+            fewest = len(control.keys() & tried.keys()) if paired else min(len(control), len(tried))
+            if fewest >= rails.min_trials:
+                tests.append((arm, metric, limit, control, tried))
+    if not tests:
+        return experiment
+    checked = Experiment.model_validate({**experiment.model_dump(), "looks": look})
+    level = 1 - 2 * rails.false_stops / (look * (look + 1)) / (len(watched) * len(arms))
+    for arm, metric, limit, control, tried in tests:
+        gap = difference(control, tried, metric=metric, level=level, paired=paired)
+        if gap.low > limit and arm.name not in checked.stopped:
+            checked = checked.without(
+                arm.name, f"{metric} {gap.arm_value:.3g} against {gap.control_value:.3g} of the control"
+            )
     return checked

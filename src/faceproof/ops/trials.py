@@ -21,8 +21,8 @@ CREATE INDEX IF NOT EXISTS trials_of ON trials (experiment, arm);
 
 @dataclass(frozen=True)
 class Trial:
-    """One file scored by one arm. ``score`` and ``fake`` are None without an opinion; ``seconds`` None after a failure;
-    ``time`` is seconds since 1970."""
+    """One file scored by one arm. ``score`` is None where nobody was judged, ``fake`` where the verdict is neither FAKE nor
+    REAL; ``seconds`` None after a failure; ``time`` is seconds since 1970."""
 
     experiment: str
     arm: str
@@ -38,7 +38,7 @@ class Trial:
     def of(cls, experiment: str, arm: str, key: str, outcome: Report | FailedInput) -> Trial:
         if isinstance(outcome, FailedInput):
             return cls(experiment, arm, key, "", None, None, True, None, time.time())
-        fake = None if outcome.score is None else outcome.verdict is Verdict.FAKE
+        fake = {Verdict.FAKE: True, Verdict.REAL: False}.get(outcome.verdict)
         return cls(
             experiment,
             arm,
