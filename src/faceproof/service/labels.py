@@ -18,7 +18,7 @@ from faceproof.ops.labels import LabelledScan, Truth
 from faceproof.results import Verdict
 from faceproof.service import audit, jobs
 from faceproof.service.callers import Caller
-from faceproof.service.problems import Problem
+from faceproof.service.problems import Problem, not_found
 from faceproof.service.site import Site
 from faceproof.service.tables import FileLabel, Job, Medium, State
 
@@ -36,11 +36,14 @@ SUFFIXES = {
 
 
 def give(site: Site, caller: Caller, job: Job, truth: Truth, note: str) -> FileLabel:
-    """Keep one label. Raises :class:`Problem` 409 for a job that gave no answer."""
+    """Keep one label. Raises :class:`Problem` 409 for a job that gave no answer, 404 for one that is gone."""
     if job.state != State.DONE or job.media_id is None:
         raise Problem(409, "not_done", f"the job is {job.state}", "Only files that were judged can be labelled.")
     with site.store.write() as session:
-        sha256 = session.get_one(Medium, job.media_id).sha256
+        medium = session.get(Medium, job.media_id)
+        if medium is None:  # erased a moment ago
+            raise not_found()
+        sha256 = medium.sha256
         same = sa.select(Job).join(Medium, Job.media_id == Medium.id)
         same = same.where(Medium.sha256 == sha256, Job.owner == job.owner, Job.kind == "scan", Job.state == State.DONE)
         judged = session.scalars(same).all()

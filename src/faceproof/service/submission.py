@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,15 +15,15 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from faceproof import __version__
-from faceproof.errors import FaceproofError, OptionError, OutputError
+from faceproof.errors import DeviceError, FaceproofError, OptionError, OutputError
 from faceproof.service import audit, jobs
 from faceproof.service.callers import Caller, Spent, check_quota
 from faceproof.service.outward import resolve
-from faceproof.service.problems import Problem
+from faceproof.service.problems import Problem, not_found
 from faceproof.service.running import insert_medium
 from faceproof.service.settings import parse_span
 from faceproof.service.site import Site
-from faceproof.service.tables import Counter, Idempotency, Job, Medium, State, new_id
+from faceproof.service.tables import FINAL, Counter, Delivery, Idempotency, Job, Medium, State, new_id
 from faceproof.service.uploads import Upload, tidy_name
 
 _FRAMES = re.compile(r"auto|all|[1-9]\d{0,5}|every:[1-9]\d{0,5}", re.ASCII)
@@ -32,7 +32,7 @@ _KNOWN = (
     .join(Job, Job.id == Idempotency.job_id)
     .where(Idempotency.owner == sa.bindparam("owner"), Idempotency.token.in_(sa.bindparam("tokens", expanding=True)))
 )
-# Jobs that give, or will give, the same report; the newest last.
+# Jobs that give, or will give, the same report; the newest last. Locked, so that none of them ends or is erased unseen.
 _SAME = (
     sa.select(Job)
     .where(
@@ -41,8 +41,11 @@ _SAME = (
         Job.state.in_([State.DONE.value, State.QUEUED.value, State.RUNNING.value]),
     )
     .order_by(Job.created_at)
+    .with_for_update()
+    .execution_options(populate_existing=True)
 )
 
+_PASSES = (OutputError.code, DeviceError.code)
 _FIELDS = ("detector", "frames", "faces", "evidence", "priority", "keep", "webhook", "fresh", "url")
 
 
@@ -274,7 +277,8 @@ class _Desk:
         by_owner: dict[str, list[Submission]] = {}
         for one in wanted:
             by_owner.setdefault(one.caller.owner, []).append(one)
-        for owner, theirs in by_owner.items():
+        # In one order everywhere, so that servers never wait in a circle.
+        for owner, theirs in sorted(by_owner.items()):
             self._look_up(owner, theirs)
 
     def _look_up(self, owner: str, theirs: Sequence[Submission]) -> None:
@@ -302,7 +306,8 @@ class _Desk:
         if one.token is not None and (known := self._tokens.get((owner, one.token))):
             return _again(*known, one)
         found = None if one.wish.fresh or mark is None else self._same.get((owner, mark))
-        if found is None:
+        if found is None or not _answers_for(self._session, found, one.wish):
+            found = None
             size = one.upload.size if one.upload else 0
             require_room(self._session, self._site, self._waiting)
             spent = self._spent.setdefault(owner, Spent())
@@ -343,16 +348,35 @@ class _Desk:
             )
 
 
+def _answers_for(session: Session, job: Job, wish: Wish) -> bool:
+    """Let a job that gives the same report stand for another wish: kept as long, and the webhook called too.
+
+    False where it cannot: a job that has not ended has one webhook.
+    """
+    now = time.time()
+    if wish.webhook and job.state == State.DONE:
+        session.add(Delivery(job_id=job.id, url=wish.webhook, next_at=now))
+    elif wish.webhook and job.webhook not in (None, wish.webhook):
+        return False
+    elif wish.webhook:
+        job.webhook = wish.webhook
+    job.expires_at = max(job.expires_at, now + wish.keep)
+    return True
+
+
 def submit_again(site: Site, caller: Caller, job: Job, wish: Wish, *, correlation: str | None) -> Submitted:
-    """Judge a file that is here already, with another detector or other options."""
+    """Judge a file that is here already, with another detector or other options, and keep it no longer than was asked."""
+    wish = replace(wish, keep=min(wish.keep, job.expires_at - job.created_at))
     if job.media_id is None:
         raise Problem(409, "no_file", "the file of this job was never fetched", "Submit its address again.")
     with site.store.write() as session:
-        medium = session.get_one(Medium, job.media_id)
+        medium = session.get(Medium, job.media_id)
+        if medium is None:  # erased a moment ago
+            raise not_found()
         mark = fingerprint(site, medium.sha256, wish)
         words = {"owner": caller.owner, "marks": [mark]}
         same = None if wish.fresh else next(reversed(session.scalars(_SAME, words).all()), None)
-        if same is not None:
+        if same is not None and _answers_for(session, same, wish):
             return Submitted(same, reused=True)
         require_room(session, site, jobs.queued(session))
         check_quota(session, caller, Spent(), 0)
@@ -365,13 +389,17 @@ def submit_again(site: Site, caller: Caller, job: Job, wish: Wish, *, correlatio
 
 
 def request_overlay(site: Site, job: Job) -> None:
-    """Queue the drawing of a job's overlay video, unless that is under way or failed already."""
+    """Queue the drawing of a job's overlay video, unless that is under way. Raises :class:`Problem` where it failed for a
+    reason that stays; one that the machine had (no room, no device) may be gone."""
     with site.store.write() as session:
         known = session.scalars(sa.select(Job).where(Job.parent_id == job.id, Job.kind == "overlay")).first()
         if known is not None:
-            if known.state == State.FAILED:
+            if known.state == State.FAILED and known.error_code not in _PASSES:
                 raise Problem(422, known.error_code or "evidence", known.error_message or "", known.error_remedy or "")
-            return
+            drawn = known.state == State.DONE and site.files.size(f"evidence/{job.id}/overlay.mp4") is not None
+            if known.state not in FINAL or drawn:
+                return
+            jobs.erase(session, [known.id], labels=False)
         require_room(session, site, jobs.queued(session))
         drawing = Job(
             id=new_id(),
