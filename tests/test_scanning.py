@@ -21,7 +21,7 @@ from faceproof.detectors.detector import Detector, load_detector
 from faceproof.detectors.spec import Faces, Frames
 from faceproof.errors import MediaError, NetworkError, OptionError, UnknownDetectorError
 from faceproof.events import EventName, ProgressEvent
-from faceproof.looks import SECOND_LOOK_FRAMES, SECOND_LOOK_MOMENTS, second_look_plan
+from faceproof.looks import SECOND_LOOK_FRAMES, SECOND_LOOK_MOMENTS, OpenQuestions, second_look_plan
 from faceproof.media import Sampling, containers, videos
 from faceproof.results import Reason, Verdict
 from faceproof.runtime import FakeNetwork
@@ -292,6 +292,54 @@ def test_second_look_law(scores: list[float | None], gap: int, threshold: float)
         assert 0 < index < first[-1].index
         assert abs(index - cell) <= (gap + 1) / 2
         assert max(f.p for f in by_index[cell].faces) > threshold
+
+
+def test_video_streams_that_nobody_looked_at_are_told(
+    toy: Detector, clip_mp4: Path, clip_frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    import av
+
+    path = tmp_path / "two-views.mkv"
+    with av.open(str(path), "w") as container:
+        views = [container.add_stream("libx264", rate=30) for _ in range(2)]
+        for view in views:
+            view.width, view.height, view.pix_fmt = 320, 240, "yuv420p"
+        for image in clip_frames[:5]:
+            for view in views:
+                container.mux(view.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        for view in views:
+            container.mux(view.encode(None))
+    assert "several video streams" in (faceproof.scan(path, detector=toy).note or "")
+    assert "several" not in (faceproof.scan(clip_mp4, detector=toy).note or "")
+
+
+def test_a_frame_that_two_looks_come_to_counts_as_the_first_saw_it(
+    toy: Detector, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in for damaged ones, and fast mode may find other faces in it when it comes from another side."""
+    read, found, whole = stages.read_frames, stages.find_and_follow, stages.Stages.look
+    looks: list[Sampling] = []
+
+    def damaged(info: Any, sampling: Sampling, **options: Any) -> Iterator[Any]:
+        given = [*sampling.given, 40] if sampling.rule == "near" else sampling
+        yield from read(info, given, **options)
+
+    def finds(detector: Any, images: Any, **options: Any) -> Iterator[Any]:
+        return (faces if len(looks) == 1 else [] for faces in found(detector, images, **options))
+
+    def counted(self: stages.Stages, sampling: Sampling, *given: Any, **options: Any) -> Any:
+        looks.append(sampling)
+        return whole(self, sampling, *given, **options)
+
+    monkeypatch.setattr(stages, "read_frames", damaged)
+    monkeypatch.setattr(stages, "find_and_follow", finds)
+    monkeypatch.setattr(stages.Stages, "look", counted)
+    monkeypatch.setattr("faceproof.scanning._can_put_aside", lambda info: False)
+    monkeypatch.setattr("faceproof.scanning.open_questions", lambda *_, **__: OpenQuestions(edge=True))
+    report = faceproof.scan(clip_mp4, detector=toy)
+    assert len(looks) > 1
+    assert [frame.index for frame in report.frame_predictions].count(40) == 1
+    assert next(frame for frame in report.frame_predictions if frame.index == 40).faces
 
 
 def test_events_are_those_of_the_documented_systems(toy: Detector, clip_mp4: Path) -> None:

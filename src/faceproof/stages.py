@@ -109,7 +109,8 @@ class Stages:
         """What people should know about how the scan went."""
         notes = [*self.notes]
         if self.info.several:
-            notes.append(wording.ONE_OF_SEVERAL)
+            is_picture = self.info.kind == "image"
+            notes.append(wording.ONE_OF_SEVERAL if is_picture else wording.ONE_OF_SEVERAL_STREAMS)
         if self.info.animation and self.info.codec == "gif":
             notes.append(wording.FEW_COLOURS)
         if self.faces_repeated:
@@ -267,7 +268,8 @@ class Stages:
             with self.watch("track"):
                 numbers = tracker.follow(seen.sight)
             if self.sights is not None:
-                self.sights[seen.index] = seen.sight
+                # A frame that stands in for damaged ones may come in two looks: the first, whose faces are kept, counts.
+                self.sights.setdefault(seen.index, seen.sight)
         frame = JudgedFrame(seen.index, seen.time, cell_of.get(seen.index, seen.index))
         batch: _Batch = []
         for face, number, sharp, crop in zip(seen.faces, numbers, seen.sharpness, seen.crops, strict=False):

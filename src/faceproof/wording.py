@@ -55,6 +55,10 @@ REMEDIES = {
 }
 
 ONE_OF_SEVERAL = "It holds several pictures; only the first was looked at. Saved as files of their own, all are judged."
+ONE_OF_SEVERAL_STREAMS = (
+    "It holds several video streams; only the one that players show first was looked at. Saved as files of their own, all "
+    "are judged."
+)
 # By degrees clockwise.
 TURNED = {
     90: "Turned a quarter to the right it shows a face: turn it, save it and scan it again.",

@@ -122,6 +122,7 @@ def probe(path: str | os.PathLike[str], *, limits: Limits = _DEFAULT_LIMITS) -> 
             bit_rate=video.bit_rate,
             size_bytes=size,
             rotation=video.rotation,
+            several=video.several,
             timeline=video.timeline,
         )
 

@@ -127,9 +127,15 @@ def _damaged(path: Path) -> MediaCorruptError:
     )
 
 
-def video_stream(container: Any, path: Path, limits: Limits) -> Any:
+def moving_streams(container: Any) -> list[Any]:
+    """The video streams that are no cover picture, and no row of thumbnails beside something else."""
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    moving = [s for s in streams if not s.disposition & Disposition.timed_thumbnails] or streams
+    return [s for s in streams if not s.disposition & Disposition.timed_thumbnails] or streams
+
+
+def video_stream(container: Any, path: Path, limits: Limits) -> Any:
+    """The stream to look at, where there are several the one that players choose."""
+    moving = moving_streams(container)
     if not moving:
         raise NoVideoStreamError(f"{shown(path)} has no video stream")
     best = container.streams.best("video")

@@ -82,7 +82,8 @@ class MediaInfo:
     duration: in seconds, from the first frame to the end of the last.
     frame_count: frames the file promises, those beyond a cut-off end included; 1 for a picture.
     rotation: degrees clockwise by which the stored picture was turned (0, 90, 180, 270).
-    several: whether more pictures follow the first of a picture file (pages, a series), which nobody looks at.
+    several: whether more pictures follow the first of a picture file (pages, a series), or other video streams lie beside
+        the one of a video, which nobody looks at.
     animation: whether the video is an animated picture (GIF, WebP, PNG, AVIF), which FFmpeg is never given.
     """
 

@@ -24,7 +24,7 @@ from faceproof.errors import (
     MediaUnsupportedError,
 )
 from faceproof.media.aside import SetAside
-from faceproof.media.containers import is_cut_off, opened, packets, video_stream
+from faceproof.media.containers import is_cut_off, moving_streams, opened, packets, video_stream
 from faceproof.media.facts import DecodeStats, Frame, Limits, Resets, Timeline
 from faceproof.media.files import shown
 from faceproof.media.sampling import Sampling
@@ -45,6 +45,7 @@ class VideoSurvey:
     codec: str
     container: str
     bit_rate: int | None
+    several: bool
     timeline: Timeline
 
 
@@ -82,6 +83,7 @@ def survey(file: BinaryIO, path: Path, limits: Limits) -> VideoSurvey:
             codec=str(stream.codec_context.codec.canonical_name),
             container=str(container.format.name),
             bit_rate=int(stream.bit_rate or container.bit_rate or 0) or None,
+            several=len(moving_streams(container)) > 1,
             timeline=timeline,
         )
 
