@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,31 @@ def test_a_damaged_file_never_scores(cache: Path, damage: str) -> None:
     again = answers()
     assert all(np.array_equal(truth[name], again[name]) for name in truth)
     assert kept.read_bytes() != bytes(whole), "the damaged file stayed"
+
+
+def test_what_the_engine_refuses_is_compiled_anew(cache: Path) -> None:
+    """Whole, but made with instructions that are not to be used here: a home folder shared by unlike machines."""
+    truth = answers()
+    (kept,) = cache.iterdir()
+    head, _, content = kept.read_bytes().partition(b"\n")
+    foreign = content.replace(b"isa=", b"isa:", 1)
+    assert foreign != content, "this OpenVINO does not name instructions in what it exports"
+    facts = json.loads(head) | {"sha256": hashlib.sha256(foreign).hexdigest()}
+    kept.write_bytes(json.dumps(facts).encode() + b"\n" + foreign)
+    again = answers()
+    assert all(np.array_equal(truth[name], again[name]) for name in truth)
+    assert kept.read_bytes().partition(b"\n")[2] != foreign, "what cannot be used stayed"
+
+
+def test_threads_that_compile_one_network_at_once_leave_one_file(cache: Path) -> None:
+    truth = answers()
+    (kept,) = cache.iterdir()
+    kept.unlink()
+    with ThreadPoolExecutor(4) as pool:
+        each = list(pool.map(lambda _: answers(), range(4)))
+    assert all(np.array_equal(truth[name], one[name]) for one in each for name in truth)
+    assert list(cache.iterdir()) == [kept]
+    assert compiled.read(kept) is not None
 
 
 def test_a_network_goes_on_whatever_becomes_of_the_file_it_was_read_from(cache: Path) -> None:

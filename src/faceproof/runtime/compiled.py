@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def read(place: Path | None) -> Kept | None:
 def write(place: Path, outputs: tuple[str, ...], eight_bits: EightBits, content: bytes) -> None:
     """Keep a compiled network. A full or read-only disk only costs the next process its time."""
     head = json.dumps({"outputs": outputs, "eight_bits": eight_bits, "sha256": hashlib.sha256(content).hexdigest()})
-    fresh = place.with_suffix(f".{os.getpid()}.partial")
+    # Two threads may compile one network at the same time.
+    fresh = place.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
     try:
         fresh.write_bytes(head.encode() + b"\n" + content)
         fresh.replace(place)

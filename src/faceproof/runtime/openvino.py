@@ -61,10 +61,9 @@ class OpenVinoNetwork:
         config = _settings(self.precision, threads, streams)
         try:
             core = ov.Core()
-            if found is not None:
-                self.outputs = found.outputs
-                network = _import(core, ov, found.content, config)
-            else:
+            network = None if found is None else _import(core, ov, found.content, config)
+            if found is None or network is None:
+                found = None
                 model = core.read_model(str(path))
                 if eight_bits == "weights":
                     _write_out_weights(model)
@@ -74,6 +73,8 @@ class OpenVinoNetwork:
                 if kept is not None:
                     made = network.export_model()  # a stream, or plain bytes from older OpenVINO
                     compiled.write(kept, self.outputs, eight_bits, made if isinstance(made, bytes) else made.getvalue())
+            else:
+                self.outputs = found.outputs
         except RuntimeError as error:
             raise NetworkError(f"OpenVINO cannot load {path.name}: {_first_line(error)}") from error
         # The one used last comes first: its buffers are still in the cache.
@@ -110,11 +111,18 @@ def _settings(precision: str, threads: int | None, streams: int) -> dict[str, st
 
 
 def _import(core: Any, ov: Any, content: npt.NDArray[np.uint8], config: Mapping[str, str]) -> Any:
-    """A network from what :func:`compiled.read` gave, used where it lies: whoever holds the network holds ``content``."""
+    """A network from what :func:`compiled.read` gave, used where it lies: whoever holds the network holds ``content``.
+
+    None where the engine refuses it: whole, but made with instructions that this process may not use
+    (``ONEDNN_MAX_CPU_ISA``, or a system that does not name its CPU).
+    """
     try:
-        return core.import_model(ov.Tensor(content, shared_memory=True), "CPU", config)
-    except TypeError:  # older OpenVINO takes bytes only, and copies them
-        return core.import_model(content.tobytes(), "CPU", config)
+        try:
+            return core.import_model(ov.Tensor(content, shared_memory=True), "CPU", config)
+        except TypeError:  # older OpenVINO takes bytes only, and copies them
+            return core.import_model(content.tobytes(), "CPU", config)
+    except RuntimeError:
+        return None
 
 
 def in_eight_bits(path: Path) -> compiled.EightBits:
