@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,7 +25,7 @@ from faceproof.service.description import complete
 from faceproof.service.housekeeping import Housekeeping
 from faceproof.service.intake import Intake
 from faceproof.service.metrics import Metrics
-from faceproof.service.problems import answer_problems
+from faceproof.service.problems import answer, answer_mistake, answer_problems
 from faceproof.service.settings import Settings
 from faceproof.service.site import Site
 from faceproof.service.watch import Watch
@@ -95,7 +96,7 @@ def make_app(settings: Settings) -> FastAPI:
     for router in (routes_jobs.router, routes_results.router, routes_labels.router, routes_site.router, pages.router):
         app.include_router(router)
     app.mount("/static", _Unmixed(directory=WEB / "static"), name="static")
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(_KnownHosts, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(Envelope)
     return app
 
@@ -109,8 +110,35 @@ class _Unmixed(StaticFiles):
         return answer
 
 
+class _KnownHosts:
+    """Starlette's check of the Host header; whoever is refused is told what would let them in."""
+
+    def __init__(self, app: ASGIApp, allowed_hosts: list[str]) -> None:
+        self._app = app
+        self._check = TrustedHostMiddleware(self._known, allowed_hosts, www_redirect=False)
+
+    async def _known(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["host_known"] = True
+        await self._app(scope, receive, send)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def sent(message: Message) -> None:
+            if "host_known" in scope["state"]:
+                await send(message)
+
+        await self._check(scope, receive, sent)
+        if "host_known" not in scope["state"]:
+            remedy = "Use the name the operator gave this server; FACEPROOF_HOSTS lists the names it answers to."
+            refused = answer(Request(scope), 400, "host", "this server is not known by that name", remedy)
+            await refused(scope, receive, send)
+
+
 class Envelope:
-    """Gives every request an id, measures it, logs one line and adds the safety headers."""
+    """Gives every request an id, measures it, logs one line, adds the safety headers and answers for mistakes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -123,11 +151,12 @@ class Envelope:
         request_id = given if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", given, re.ASCII) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
-        status = 500
+        status, begun = 500, False
 
         async def sent(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
+                begun = True
                 status = message["status"]
                 present = {name.lower() for name, _ in message["headers"]}
                 extra = {**_HEADERS, "x-request-id": request_id}
@@ -141,6 +170,11 @@ class Envelope:
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
                 await self._app(scope, receive, sent)
+            except Exception:
+                log.exception("request broke")
+                if begun:
+                    raise
+                await answer_mistake(Request(scope))(scope, receive, sent)
             finally:
                 seconds = round(time.perf_counter() - started, 4)
                 log.info("request", method=scope["method"], route=_route(scope), status=status, seconds=seconds)

@@ -29,6 +29,7 @@ from faceproof.service.tables import Job, Key, Usage
 COOKIE = "faceproof_session"
 SESSION_AGE = 12 * 3600
 LOCAL = "local"
+KEY_HEADERS = ("x-api-key", "authorization")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -95,9 +96,7 @@ class Doorkeeper:
 
     def answers_at_once(self, request: Request) -> bool:
         """Whether :meth:`identify` and :meth:`limit` need neither the database nor the network."""
-        local = not self._site.settings.needs_keys and not any(
-            name in request.headers for name in ("x-api-key", "authorization")
-        )
+        local = not self._site.settings.needs_keys and not any(name in request.headers for name in KEY_HEADERS)
         return local and not self._site.settings.broker
 
     def identify(self, request: Request) -> Caller | None:
@@ -186,10 +185,11 @@ def needs(scope: str, rate: str = "any") -> Callable[[Request], Awaitable[Caller
         caller = door.identify(request)
         if caller is None:
             door.limit("any", request.client.host if request.client else "unknown")
+            wrong = any(name in request.headers for name in KEY_HEADERS)
             raise Problem(
                 401,
                 "key",
-                "an API key is needed",
+                "that API key is not known here, or was revoked" if wrong else "an API key is needed",
                 "Send it as X-API-Key; the operator makes one with `faceproof keys create`.",
                 headers={"WWW-Authenticate": "Bearer"},
             )

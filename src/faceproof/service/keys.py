@@ -89,7 +89,12 @@ def everyone(store: Store) -> list[Key]:
 def identify(store: Store, presented: str) -> Key | None:
     """The active key that was presented, or None."""
     parts = presented.split("_", 2)
-    if len(parts) != 3 or parts[0] != "fp" or len(presented) > 200 or not presented.isascii():
+    if (
+        len(parts) != 3
+        or parts[0] != "fp"
+        or len(presented) > 200
+        or not (presented.isascii() and presented.isprintable())
+    ):
         return None
     with store.read() as session:
         key = session.get(Key, parts[1])

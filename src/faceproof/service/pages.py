@@ -108,7 +108,7 @@ def history(
     site: TheSite,
     q: Annotated[str, Query(max_length=200)] = "",
     verdict: Annotated[str, Query(max_length=20)] = "",
-    after: Annotated[str, Query(max_length=32)] = "",
+    after: Annotated[str, Query(pattern="^([0-9a-f]{32})?$")] = "",
 ) -> Response:
     caller = _caller(request)
     if caller is None:

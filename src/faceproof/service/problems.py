@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -71,9 +72,10 @@ def _asks_for_a_page(request: Request) -> bool:
     return not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", "")
 
 
-def _answer(
+def answer(
     request: Request, status: int, code: str, message: str, remedy: str, headers: dict[str, str] | None = None
 ) -> Response:
+    """The problem as a document, or as a page for whoever came to a page's address with a browser."""
     content = body(status, code, message, remedy, request)
     page = getattr(request.app.state, "problem_page", None)
     if page is not None and _asks_for_a_page(request):
@@ -89,15 +91,15 @@ def answer_problems(app: FastAPI) -> None:
     @app.exception_handler(FaceproofError)
     def _known(request: Request, error: FaceproofError) -> Response:
         if isinstance(error, Problem):
-            return _answer(request, error.status, error.problem_code, error.message, error.remedy, error.headers)
+            return answer(request, error.status, error.problem_code, error.message, error.remedy, error.headers)
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-        return _answer(request, status, error.code, error.message, error.remedy)
+        return answer(request, status, error.code, error.message, error.remedy)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> Response:
         parts = [f"{'.'.join(str(step) for step in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
         remedy = "Go back and try again." if _asks_for_a_page(request) else "See /openapi.json."
-        return _answer(request, 422, "invalid", "; ".join(parts) or "the request is not valid", remedy)
+        return answer(request, 422, "invalid", "; ".join(parts) or "the request is not valid", remedy)
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> Response:
@@ -108,15 +110,22 @@ def answer_problems(app: FastAPI) -> None:
         remedy = "See /openapi.json."
         if _asks_for_a_page(request):
             remedy = "Check the address, or go to the start page; results are erased after a while."
-        return _answer(request, error.status_code, code, message, remedy, headers)
+        return answer(request, error.status_code, code, message, remedy, headers)
 
     @app.exception_handler(OperationalError)
-    def _database(request: Request, error: OperationalError) -> Response:
-        if is_disk_full(error):
-            return _answer(request, 507, "output", "the disk is full", "Free space on the server and try again.")
-        return _answer(
+    @app.exception_handler(NoConnectionError)
+    def _database(request: Request, error: SQLAlchemyError) -> Response:
+        if isinstance(error, OperationalError) and is_disk_full(error):
+            return answer(request, 507, "output", "the disk is full", "Free space on the server and try again.")
+        return answer(
             request, 503, "database", "the database does not answer", "Try again in a moment.", {"Retry-After": "5"}
         )
+
+
+def answer_mistake(request: Request) -> Response:
+    """The answer where the service itself went wrong: what happened is in its log, under the request's id."""
+    remedy = "Try again; if it happens again, give the operator the request's id, which is in the server's log."
+    return answer(request, 500, "internal", "the service made a mistake", remedy)
 
 
 PROBLEM_SCHEMA: dict[str, Any] = {

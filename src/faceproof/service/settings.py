@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from faceproof.errors import OptionError
 
@@ -134,11 +134,19 @@ class Settings(BaseModel):
         """Whether every caller has to bring an API key or a signed-in session."""
         return self.auth == "keys" or (self.auth == "auto" and not is_loopback(self.host))
 
+    @field_validator("hosts")
+    @classmethod
+    def _names(cls, text: str) -> str:
+        for name in filter(None, map(str.strip, text.split(","))):
+            if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", name):
+                raise ValueError("write names with commas, such as faces.example.org,*.example.org, without ports")
+        return text
+
     @property
     def allowed_hosts(self) -> list[str]:
         """Values of the Host header that are answered; anything else is an attempt at DNS rebinding or a mistake."""
         if self.hosts:
-            return [name.strip() for name in self.hosts.split(",")]
+            return [name.strip() for name in self.hosts.split(",") if name.strip()]
         return ["127.0.0.1", "localhost", "[::1]"] if is_loopback(self.host) else ["*"]
 
 

@@ -18,7 +18,7 @@ from faceproof import __version__
 from faceproof.errors import DeviceError, FaceproofError, OptionError, OutputError
 from faceproof.service import audit, jobs
 from faceproof.service.callers import Caller, Spent, check_quota
-from faceproof.service.outward import resolve
+from faceproof.service.outward import AddressError, resolve
 from faceproof.service.problems import Problem, not_found
 from faceproof.service.running import insert_medium
 from faceproof.service.settings import parse_span
@@ -109,9 +109,15 @@ def read_wish(site: Site, caller: Caller, fields: dict[str, str], *, priority: i
 
 def require_public(site: Site, wish: Wish) -> None:
     """Ask the name server about the wish's addresses, which takes its time. Raises :class:`AddressError`."""
-    for address in (wish.webhook, wish.url):
-        if address:
-            resolve(address, private=site.settings.private_addresses)
+    private = site.settings.private_addresses
+    if wish.url:
+        resolve(wish.url, private=private)
+    if wish.webhook:
+        try:
+            resolve(wish.webhook, private=private)
+        except AddressError as error:
+            remedy = "Give a public http or https address that takes a POST."
+            raise AddressError(f"webhook: {error.message}", remedy=remedy) from error
 
 
 def _shown(text: str) -> str:
@@ -137,7 +143,9 @@ def _keep(text: str | None, most: float) -> float:
         keep = float(parse_span(text))
     except ValueError:
         raise OptionError(f"keep cannot be {_shown(text)}", remedy="Write a time such as 7d, 12h or 90s.") from None
-    if not 0 < keep <= most:
+    if keep <= 0:
+        raise OptionError(f"keep cannot be {_shown(text)}", remedy="Write a time such as 7d, 12h or 90s.")
+    if keep > most:
         raise OptionError("keep is longer than this server keeps anything", remedy=f"At most {most:g} s.")
     return keep
 

@@ -201,14 +201,27 @@ class _FormWriter:
         self._header_name = self._header_value = b""
 
     def _headers_end(self) -> None:
-        if b"filename" in self._disposition or b"filename*" in self._disposition:
+        if b"filename" in self._disposition:
             if len(self._form.uploads) >= self._most_files:
-                raise Problem(413, "limit", f"more than {self._most_files} files", "Send them in several requests.")
+                several = self._most_files > 1
+                raise Problem(
+                    413,
+                    "limit",
+                    f"more than {self._most_files} files" if several else "more than one file",
+                    "Send them in several requests." if several else "Send several to POST /v1/batch.",
+                )
             given = self._disposition.get(b"filename", b"").decode("utf-8", "replace")
             self._upload = Upload(tidy_name(given), self._files.incoming())
             self._form.uploads.append(self._upload)
             self._file = self._upload.path.open("xb")
             self._digest, self._head = hashlib.sha256(), b""
+        elif self._disposition.get(b"name") == b"file":
+            raise Problem(
+                422,
+                "file",
+                "the form field `file` holds text, not a file",
+                "With curl write -F file=@clip.mp4; other programs give that part of the form a filename.",
+            )
         else:
             if len(self._form.fields) >= MOST_FIELDS:
                 raise Problem(413, "limit", "too many form fields", "See /openapi.json for the fields there are.")
