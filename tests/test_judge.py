@@ -175,6 +175,19 @@ def test_a_mean_over_minutes_does_not_hide_a_moment() -> None:
     assert wording.track_line(result.tracks[0]) == "cannot tell: suspicious 0:02–0:04"
 
 
+def test_a_moment_is_not_hidden_by_somebody_with_a_higher_score() -> None:
+    rule = spec(threshold=0.6, band=(0.4, 0.8), frame_threshold=0.6, suspicious_run=4)
+    result = report(frames(*[[face(1, p), face(2, 0.35)] for p in MOMENT]), rule)
+    assert [track.verdict for track in result.tracks] == [Verdict.INCONCLUSIVE, Verdict.REAL]
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.SUSPICIOUS_MOMENTS)
+
+
+def test_frames_that_bear_one_time_are_two_frames() -> None:
+    judged = frames(*[[face(1, 0.9)] for _ in range(4)])
+    judged[2].time = judged[1].time
+    assert [(s.start, s.end) for s in report(judged).tracks[0].suspicious] == [(0, judged[3].time)]
+
+
 def test_a_moment_is_a_run_of_faces_and_half_a_second() -> None:
     rule = {"threshold": 0.6, "band": (0.4, 0.8), "frame_threshold": 0.6, "suspicious_run": 4}
     apart = [0.05, 0.9] * 4 + [0.05] * 16

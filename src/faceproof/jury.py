@@ -96,7 +96,7 @@ def judge_jointly(
         else:
             file, spread = own
     elif qualified:
-        worst = deciding_person(qualified, spec.verdict)
+        worst = deciding_person(qualified)
         file = Opinion(worst.verdict, highest_score(qualified), worst.reason, worst.band)
         spread = opinions[worst.id]
     else:

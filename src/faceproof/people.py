@@ -11,7 +11,7 @@ import numpy as np
 from faceproof.detectors.aggregate import FaceTable, aggregate
 from faceproof.detectors.calibration import calibrate
 from faceproof.detectors.quality import Quality, bits_per_pixel
-from faceproof.detectors.spec import DetectorSpec, VerdictRule
+from faceproof.detectors.spec import DetectorSpec
 from faceproof.detectors.verdict import Opinion, doubted, judge_nothing, judge_score, unqualified
 from faceproof.results import Box, EnsembleFacts, FaceScore, MediaFacts, Reason, Span, TrackScore, Verdict
 
@@ -86,13 +86,12 @@ def judge_tracks(
     for frame in frames:
         for face in frame.faces:
             seen[face.track].append((frame, face))
-    times = [frame.time for frame in frames]
     tracks = []
     for number in sorted(seen):
         faces = seen[number]
         side = float(np.median([face.side for _, face in faces]))
         sharpness = float(np.median([face.sharpness for _, face in faces]))
-        suspicious = _suspicious_spans(faces, times, spec.verdict.frame_threshold)
+        suspicious = _suspicious_spans(faces, frames, spec.verdict.frame_threshold)
         runs = [(count, part.end - part.start) for count, part in suspicious]
         # What is judged in place of a face was never detected.
         found = [face.detection_score for _, face in faces if not face.fallback]
@@ -137,14 +136,15 @@ def _most_telling(faces: Sequence[tuple[JudgedFrame, JudgedFace]], opinion: Opin
 
 
 def _suspicious_spans(
-    faces: Sequence[tuple[JudgedFrame, JudgedFace]], times: Sequence[float], threshold: float
+    faces: Sequence[tuple[JudgedFrame, JudgedFace]], frames: Sequence[JudgedFrame], threshold: float
 ) -> list[tuple[int, Span]]:
     """Runs of sampled frames whose face scores above the threshold, each reaching half-way to its neighbours in time, with
     the number of faces."""
-    place = {time: number for number, time in enumerate(times)}
+    times = [frame.time for frame in frames]
+    place = {frame.index: number for number, frame in enumerate(frames)}  # two frames may bear one time
     spans: list[list[int]] = []
     for frame, face in faces:
-        here = place[frame.time]
+        here = place[frame.index]
         if face.p <= threshold:
             continue
         if spans and spans[-1][1] == here - 1:
@@ -166,11 +166,9 @@ def _suspicious_spans(
 _GRAVITY = (Verdict.NOT_ASSESSED, Verdict.REAL, Verdict.INCONCLUSIVE, Verdict.FAKE)
 
 
-def deciding_person(qualified: Sequence[TrackScore], rule: VerdictRule) -> TrackScore:
-    """Whose verdict is the file's: the highest score. Where bands depend on quality the gravest verdict comes first,
-    so that a doubtful small face never hides a clear large one."""
-    if rule.quality is None:
-        return max(qualified, key=lambda track: track.score or 0.0)
+def deciding_person(qualified: Sequence[TrackScore]) -> TrackScore:
+    """Whose verdict is the file's: the gravest one's, among those the highest score's. Where bands depend on quality a
+    doubtful small face never hides a clear large one, nor does a higher score without a sign hide suspicious moments."""
     return max(qualified, key=lambda track: (_GRAVITY.index(track.verdict), track.score or 0.0))
 
 
@@ -206,7 +204,7 @@ def judge_file(
         reasons = [track.reason or Reason.TOO_FEW_FACES for track in largest_first]
         return judge_nothing(reasons or [Reason.TURNED] * turned, spec.verdict)
     if spec.aggregate.file.method == "worst_track":
-        decided = deciding_person(qualified, spec.verdict)
+        decided = deciding_person(qualified)
         return Opinion(decided.verdict, highest_score(qualified), decided.reason, decided.band)
     rows = table.where(np.isin(table.track, np.asarray([track.id for track in qualified])))
     score = calibrate(aggregate(rows, spec.aggregate.file), spec.calibration)

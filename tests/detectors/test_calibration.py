@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from faceproof.detectors.aggregate import FaceTable, aggregate
 from faceproof.detectors.calibration import calibrate, on_one_scale, shown_threshold, with_prior
@@ -93,3 +96,17 @@ def test_reports_without_a_calibration_of_their_own_are_shown_as_they_are() -> N
     older = report_of([0.3], Calibration())
     older.detector.calibration = older.detector.frame_threshold = None
     assert on_one_scale(older) is older
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"method": "isotonic", "points": ((0.0, 0.0), (0.9, 0.9), (0.5, 0.5))},
+        {"method": "isotonic", "points": ((0.0, 0.5), (1.0, 0.2))},
+        {"method": "platt", "a": float("nan")},
+        {"method": "platt", "b": float("inf")},
+    ],
+)
+def test_a_calibration_that_changes_the_order_of_scores_is_refused(numbers: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Calibration(**numbers)

@@ -10,6 +10,7 @@ import hashlib
 import re
 import tomllib
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
 
@@ -277,10 +278,12 @@ class Calibration(_Table):
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> Self:
-        if self.method in ("temperature", "platt") and self.a <= 0:
+        if self.method in ("temperature", "platt") and not (self.a > 0 and isfinite(self.a) and isfinite(self.b)):
             raise ValueError("calibration number a must be positive, or scores change their order")
         if self.method == "isotonic" and len(self.points) < 2:
             raise ValueError("isotonic calibration needs at least two points")
+        if any(right[0] < left[0] or right[1] < left[1] for left, right in pairwise(self.points)):
+            raise ValueError("isotonic calibration's points must rise, or scores change their order")
         return self
 
 
