@@ -187,6 +187,22 @@ def test_watch_scans_what_arrives_and_goes_on_after_a_bad_file(
     assert process.returncode == 130
 
 
+def test_watch_passes_over_evidence_that_lies_in_the_folder(home: Path, astronaut_jpg: Path, tmp_path: Path) -> None:
+    inbox, lines = tmp_path / "inbox", tmp_path / "reports.jsonl"
+    inbox.mkdir()
+    faceproof(home, "scan", astronaut_jpg, "-d", "toy", "--evidence", inbox / "a case")
+    (inbox / "z.jpg").write_bytes(astronaut_jpg.read_bytes())  # the last by name
+    process = started(home, "watch", inbox, "--existing", "-d", "toy", "--jsonl", lines)
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not (lines.exists() and "z.jpg" in lines.read_text()):
+            time.sleep(0.1)
+    finally:
+        process.send_signal(2)
+        process.communicate(timeout=20)
+    assert [Path(json.loads(line)["media"]["path"]).name for line in lines.read_text().splitlines()] == ["z.jpg"]
+
+
 def test_watch_started_again_takes_up_the_evidence_that_stands(
     home: Path, astronaut_jpg: Path, astronaut_png: Path, tmp_path: Path
 ) -> None:

@@ -133,13 +133,17 @@ def explain(
     precision: Precision = "auto",
 ) -> None:
     """Show where in each face the suspicion lies, and when."""
-    from faceproof.cli.terminal import error_console, out_console, print_report
+    from faceproof.cli.places import check_targets
+    from faceproof.cli.terminal import error_console, one_line, out_console, print_report
     from faceproof.errors import OptionError
     from faceproof.evidence.gathering import gather
     from faceproof.evidence.page import write_page
 
     if method not in ("auto", "graph", "occlusion"):
         raise OptionError(f"--method cannot be {method!r}", remedy="Use auto, graph or occlusion.")
+    check_targets({"--report": report_page}, [path, *([stored] if stored is not None else [])])
+    if out is not None and out.exists() and not out.is_dir():
+        raise OptionError(f"--out is a folder, and {one_line(str(out))} is a file", remedy="Name a folder.")
     options = options_of(detector, frames, device, precision)
     report, ready = _judged(path, options, stored)
     chosen: Any = None if method == "auto" else method

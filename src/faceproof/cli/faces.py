@@ -30,7 +30,7 @@ def faces(
 
     from faceproof import faces as room
     from faceproof import media
-    from faceproof.cli.terminal import one_line, out_console, put
+    from faceproof.cli.terminal import one_line, out_console, put, say
     from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec
     from faceproof.detectors.spec import Margin
     from faceproof.errors import OptionError, OutputError
@@ -73,6 +73,10 @@ def faces(
     people = len({one.person for one in written})
     faces_of = f"{len(written)} face{'s' * (len(written) != 1)} of {people} {'person' if people == 1 else 'people'}"
     out_console().print(f"{faces_of} in {one_line(str(out))}")
+    before = {picture.name for picture in out.glob("*_f*_p*.png")} - {one.name for one in written}
+    if before:
+        pictures = "1 picture" if len(before) == 1 else f"{len(before)} pictures"
+        say(f"{pictures} of another run lie there too; faces.csv lists this run's only.")
     doubtful = _perhaps_none(written, certain)
     if doubtful:
         put(

@@ -39,6 +39,7 @@ def watch(
     """
     from faceproof.batch import scan_one
     from faceproof.cli.outlets import nobody_reads
+    from faceproof.cli.places import EvidenceFolders, check_targets
     from faceproof.cli.terminal import failure, one_line, out_console, print_error, print_report, say
     from faceproof.errors import FaceproofError, OptionError, OutputError
     from faceproof.evidence.arrivals import arrivals
@@ -51,12 +52,15 @@ def watch(
     options = options_of(detector, frames, device, precision)
     if key is not None and evidence is None:
         raise OptionError("--key signs evidence", remedy="Add --evidence DIR.")
+    check_targets({"--jsonl": json_lines})
     signing = read_key(key)
+    earlier = EvidenceFolders()
     arriving = arrivals(folder, existing=existing)
     standing = None
     if evidence is not None:
         standing = Standing(evidence, options, key=signing.public_key() if signing is not None else None)
         here = [path for path in walk([folder]) if not _is_ours(path, evidence)] if existing else []
+        here = [path for path in here if not earlier.hold(path)]
         if known := standing.look_through(here):
             say(f"{known} of {len(here)} have their evidence in {one_line(str(evidence))}: not scanned again.")
     ready = options.load()
@@ -72,6 +76,8 @@ def watch(
             except OutputError as error:
                 print_error(f"{path}: {error.message}", error.remedy)
                 continue
+        if earlier.hold(path):
+            continue
         outcome = scan_one(path, ready, options)
         if json_lines is not None:
             try:

@@ -97,6 +97,7 @@ def scan(
     from faceproof import media
     from faceproof.batch import ScanOptions
     from faceproof.cli.evidence import keep, read_key
+    from faceproof.cli.places import EvidenceFolders, check_targets
     from faceproof.cli.terminal import (
         error_console,
         failure,
@@ -108,7 +109,7 @@ def scan(
         say,
     )
     from faceproof.errors import OptionError
-    from faceproof.result_files import as_csv, as_json, as_json_lines, check_place, most_suspicious_first, write_whole
+    from faceproof.result_files import as_csv, as_json, as_json_lines, most_suspicious_first, write_whole
     from faceproof.results import FailedInput, Report, Verdict
 
     if precision not in ("auto", "fp32", "bf16"):
@@ -140,17 +141,24 @@ def scan(
         ours = evidence.absolute()
         files = [path for path in files if not path.absolute().is_relative_to(ours)]
         passed_over = [path for path in passed_over if not path.absolute().is_relative_to(ours)]
+    # Nor those of earlier scans: a heatmap over a face would be judged as a person.
+    earlier, named = EvidenceFolders(), set(paths)
+    kept_before = [path for path in files if path not in named and earlier.hold(path)]
+    if kept_before:
+        files = [path for path in files if path in named or not earlier.hold(path)]
+        passed_over = [path for path in passed_over if not earlier.hold(path)]
     if report_page is not None and len(files) > 1:
         raise OptionError("--report writes one file's page", remedy="Use --evidence DIR for several files.")
     signing_key = read_key(key)
     if not files:
-        _tell_passed_over(passed_over)
-        raise OptionError(f"no pictures or videos in {', '.join(map(str, paths))}", remedy="Name a file or a folder.")
+        _tell_passed_over(passed_over, len(kept_before))
+        raise OptionError(
+            f"no pictures or videos in {', '.join(map(str, paths))}",
+            remedy="Name a folder that holds some, or a file itself, whatever its name.",
+        )
 
-    # Before the scan: its result must not be lost to a folder that is not there.
-    for place in (json_file, csv_file, report_page):
-        if place is not None and str(place) != "-":
-            check_place(place)
+    # Before the scan: its result must not be lost to a folder that is not there, nor what is scanned to its result.
+    check_targets({"--json": json_file, "--csv": csv_file, "--report": report_page}, paths)
     before: dict[Path, Report] = {}
     if evidence is not None and len(files) == 1:
         from faceproof.evidence.custody import check_free
@@ -185,7 +193,7 @@ def scan(
             print_report(console, only, hint=report_page is None)
         elif only is None:
             print_table(console, ordered, hint=report_page is None and evidence is None)
-            _tell_passed_over(passed_over)
+            _tell_passed_over(passed_over, len(kept_before))
     if to_stdout or single:
         for outcome in ordered:
             if isinstance(outcome, FailedInput):
@@ -207,12 +215,15 @@ def scan(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _tell_passed_over(paths: list[Path]) -> None:
-    """Nothing in a folder goes unseen without a word."""
+def _tell_passed_over(paths: list[Path], kept_before: int = 0) -> None:
+    """Nothing in a folder goes unseen without a word. ``kept_before``: pictures of evidence."""
     from collections import Counter
 
     from faceproof.cli.terminal import one_line, say
 
+    if kept_before:
+        pictures = "1 picture" if kept_before == 1 else f"{kept_before} pictures"
+        say(f"Passed over {pictures} in evidence of earlier scans.")
     if not paths:
         return
     endings = Counter(one_line(path.suffix.lower()) or "no ending" for path in paths)
