@@ -29,8 +29,15 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
+# Values of ONEDNN_MAX_CPU_ISA that keep OpenVINO's kernels from bfloat16 (oneDNN, "CPU Dispatcher Control").
+_ISAS_WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
+
+
 def computes_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 natively (AVX512-BF16, AMX or Arm BF16), so that it is faster than fp32."""
+    """Whether the CPU multiplies bfloat16 natively (AVX512-BF16, AMX or Arm BF16), so that it is faster than fp32, and the
+    engine's kernels are not told to do without."""
+    if {os.environ.get(f"{maker}_MAX_CPU_ISA", "").upper() for maker in ("ONEDNN", "DNNL")} & _ISAS_WITHOUT_BF16:
+        return False
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
