@@ -19,7 +19,7 @@ from faceproof.evidence import custody
 from faceproof.evidence.custody import folder_for, write_evidence
 from faceproof.evidence.gathering import Evidence, gather
 from faceproof.evidence.signing import fingerprint, load_public_key, load_signing_key
-from faceproof.evidence.verification import Verification, compare, verify, verify_rescan
+from faceproof.evidence.verification import Verification, compare, read_report, verify, verify_rescan
 from faceproof.results import Report
 from faceproof.scanning import scan
 from tests.evidence.made_reports import made_report, toy_detector, wave
@@ -108,6 +108,20 @@ def test_names_that_lead_outside_are_not_followed(folder: Path, name: str) -> No
     found = verify(folder)
     assert "changed" in codes(found)
     assert not found.stands
+
+
+def test_the_folder_may_be_reached_by_a_link(folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "latest"
+    link.symlink_to(folder)
+    assert verify(link).stands
+
+
+def test_the_report_of_a_long_video_is_read(folder: Path) -> None:
+    """Every frame of an hour is more than the largest manifest."""
+    report = folder / "report.json"
+    before = read_report(folder)
+    report.write_bytes(b" " * (64 << 20) + report.read_bytes())
+    assert read_report(folder) == before
 
 
 def test_links_are_not_followed(folder: Path) -> None:

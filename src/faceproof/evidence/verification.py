@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SAME_PRECISION = 1e-3
 OTHER_PRECISION = 5e-2
 _LARGEST_MANIFEST = 64 << 20
+# Every frame of two hours with two people in them is 200 MB.
+_LARGEST_REPORT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -180,10 +182,16 @@ def read_manifest(folder: Path) -> tuple[bytes, Manifest]:
         ) from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int = _LARGEST_MANIFEST) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(_LARGEST_MANIFEST)
+            content = file.read(most)
+            if file.read(1):
+                raise EvidenceError(
+                    f"{path} has more than {most} bytes",
+                    remedy="It is too large to be read here, and was perhaps changed.",
+                )
+            return content
     except OSError as error:
         raise EvidenceError(
             f"cannot read {path}: {error.strerror}", remedy="Give the folder that `scan --evidence` wrote."
@@ -193,7 +201,7 @@ def _read(path: Path) -> bytes:
 def read_report(folder: Path) -> Report:
     """The report that is evidence here. Raises :class:`EvidenceError`."""
     try:
-        return Report.model_validate_json(_read(folder / "report.json"))
+        return Report.model_validate_json(_read(folder / "report.json", _LARGEST_REPORT))
     except ValidationError as error:
         raise EvidenceError(f"{folder / 'report.json'} is not a report", remedy="It was changed.") from error
 
@@ -202,7 +210,9 @@ def _check_files(folder: Path, manifest: Manifest, found: Verification) -> None:
     good = 0
     for name, entry in manifest.files.items():
         path = _inside(folder, name)
-        if path is None or path.is_symlink() or any(p.is_symlink() for p in path.parents if p.is_relative_to(folder)):
+        # The folder itself may be reached by a link; what is in it may not lead elsewhere.
+        within = [] if path is None else [path, *(p for p in path.parents if p != folder and p.is_relative_to(folder))]
+        if path is None or any(p.is_symlink() for p in within):
             found.add("changed", False, name=name)
         elif not path.is_file():
             found.add("missing", False, name=name)
