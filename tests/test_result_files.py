@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import io
 import json
 import os
@@ -63,6 +64,25 @@ def test_a_stopped_scan_goes_on_and_retries_what_failed(tmp_path: Path) -> None:
     assert set(third.done) == {"a", "b"}
     third.discard()
     assert not third.path.exists()
+
+
+def test_what_was_judged_counts_while_the_file_is_what_it_was(tmp_path: Path) -> None:
+    """A stopped scan may go on another day, or in another folder with files of the same names."""
+    kept, changed, gone = (tmp_path / name for name in ("kept", "changed", "gone"))
+    journal = Journal(tmp_path / "out.jsonl", {})
+    for path in (kept, changed, gone):
+        path.write_bytes(path.name.encode())
+        outcome = named(str(path), 0.9)
+        facts = {"sha256": hashlib.sha256(path.name.encode()).hexdigest(), "size_bytes": len(path.name)}
+        journal.add(outcome.model_copy(update={"media": outcome.media.model_copy(update=facts)}))
+    journal.close()
+    status = changed.stat()
+    changed.write_bytes(b"CHANGED")
+    os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
+    gone.unlink()
+    again = Journal(tmp_path / "out.jsonl", {})
+    assert set(again.standing([kept, changed, gone, tmp_path / "new"])) == {kept}
+    again.close()
 
 
 def test_a_scan_with_other_settings_starts_anew(tmp_path: Path) -> None:

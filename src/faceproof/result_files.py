@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from faceproof.errors import OutputError
+from faceproof.errors import MediaError, OutputError
 from faceproof.results import FailedInput, Report
 
 Outcome = Report | FailedInput
@@ -175,6 +175,17 @@ class Journal:
             kept = [json.dumps({"settings": self.settings}), *(o.model_dump_json() for o in self.done.values())]
             write_whole(self.path, "\n".join(kept) + "\n")
 
+    def standing(self, paths: Iterable[Path]) -> dict[Path, Outcome]:
+        """Of these files, those whose outcome is here and that are still, byte for byte, what was judged."""
+        from faceproof.judge import shown_path
+
+        found: dict[Path, Outcome] = {}
+        for path in paths:
+            outcome = self.done.get(shown_path(path))
+            if isinstance(outcome, Report) and _is_as_judged(path, outcome):
+                found[path] = outcome
+        return found
+
     def add(self, outcome: Outcome) -> None:
         self._line(outcome.model_dump_json())
 
@@ -192,6 +203,20 @@ class Journal:
         """The scan is complete and its result written: the journal has served."""
         self.close()
         self.path.unlink(missing_ok=True)
+
+
+def _is_as_judged(path: Path, report: Report) -> bool:
+    """Whether a file's bytes are those of the report. A path says little: another folder, or another day, may hold another
+    file under it."""
+    from faceproof.media.files import open_regular, sha256_of
+
+    try:
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size != report.media.size_bytes:
+                return False
+            return sha256_of(file, path) == report.media.sha256
+    except MediaError:
+        return False  # the scan will say why
 
 
 def _parse(line: str) -> Outcome | None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from faceproof.results import Report
 
 
+# Headings in --help.
+_RESULTS, _LOOKING, _MACHINES = "Results", "What is looked at", "Machines"
+
+
 def register(app: typer.Typer) -> None:
     app.command(name="scan")(scan)
 
@@ -30,74 +34,129 @@ def scan(
         list[Path],
         typer.Argument(metavar="PATH", help="Pictures, videos or folders; with --broker also s3://bucket."),
     ],
-    detector: Annotated[
-        str | None, typer.Option("--detector", "-d", metavar="NAME", help="Which detector; see `detectors list`.")
-    ] = None,
-    frames: Annotated[
-        str, typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.", show_default=True)
-    ] = "auto",
     json_file: Annotated[
         Path | None,
         typer.Option(
-            "--json", metavar="FILE", help="Write the report as JSON; JSON Lines for several files; - is stdout."
+            "--json",
+            metavar="FILE",
+            help="Write the report as JSON; JSON Lines for several files; - is stdout.",
+            rich_help_panel=_RESULTS,
         ),
     ] = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write one row a file as CSV; - is stdout.")
+        Path | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Write one row a file as CSV; - is stdout.", rich_help_panel=_RESULTS
+        ),
     ] = None,
     report_page: Annotated[
-        Path | None, typer.Option("--report", metavar="FILE", help="Write one file's report as one HTML page.")
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE", help="Write one file's report as one HTML page.", rich_help_panel=_RESULTS
+        ),
     ] = None,
     evidence: Annotated[
         Path | None,
-        typer.Option("--evidence", metavar="DIR", help="Keep report, faces, heatmaps and hashes for others to verify."),
+        typer.Option(
+            "--evidence",
+            metavar="DIR",
+            help="Keep report, faces, heatmaps and hashes for others to verify.",
+            rich_help_panel=_RESULTS,
+        ),
     ] = None,
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="Sign the evidence with this Ed25519 key.")
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="Sign the evidence with this Ed25519 key.", rich_help_panel=_RESULTS
+        ),
     ] = None,
     fail_on_fake: Annotated[
-        bool, typer.Option("--fail-on-fake", help="Exit with 3 when any file shows signs of manipulation.")
+        bool,
+        typer.Option(
+            "--fail-on-fake",
+            help="Exit with 3 when any file shows signs of manipulation.",
+            rich_help_panel=_RESULTS,
+        ),
     ] = False,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector", "-d", metavar="NAME", help="Which detector; see `detectors list`.", rich_help_panel=_LOOKING
+        ),
+    ] = None,
+    frames: Annotated[
+        str,
+        typer.Option(metavar="S", help="auto, a count such as 32, every:K, or all.", rich_help_panel=_LOOKING),
+    ] = "auto",
     faces: Annotated[
         str,
-        typer.Option(help="thorough, or fast: follows faces between searches; may miss small ones.", show_default=True),
+        typer.Option(
+            metavar="HOW",
+            help="thorough, or fast: follows faces between searches; may miss small ones.",
+            rich_help_panel=_LOOKING,
+        ),
     ] = "thorough",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...", show_default=True)] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.", show_default=True)] = "auto",
-    runtime: Annotated[
-        str,
-        typer.Option(metavar="R", help="auto, openvino, onnx, torch, or triton://host:port/model.", show_default=True),
-    ] = "auto",
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Files scanned at the same time.")] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", min=1, metavar="N", help="Files scanned at the same time.", rich_help_panel=_LOOKING
+        ),
+    ] = 1,
+    no_resume: Annotated[
+        bool,
+        typer.Option(
+            "--no-resume",
+            help="Scan all of a folder anew, whatever of it was done before.",
+            rich_help_panel=_LOOKING,
+        ),
+    ] = False,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse pictures and frames of more pixels.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Refuse pictures and frames of more pixels.",
+            show_default="100 million",
+            rich_help_panel=_LOOKING,
+        ),
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Refuse longer videos.", show_default=False)
+        float | None,
+        typer.Option(min=0.01, metavar="N", help="Refuse longer videos.", show_default="240", rich_help_panel=_LOOKING),
     ] = None,
-    no_resume: Annotated[
-        bool, typer.Option("--no-resume", help="Scan all of a folder anew, whatever of it was done before.")
-    ] = False,
+    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, ...", rich_help_panel=_MACHINES)] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="P", help="auto, fp32 or bf16.", rich_help_panel=_MACHINES)
+    ] = "auto",
+    runtime: Annotated[
+        str,
+        typer.Option(
+            metavar="R",
+            help="auto, openvino, onnx, torch, or triton://host:port/model.",
+            rich_help_panel=_MACHINES,
+        ),
+    ] = "auto",
     broker: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Let `fleet worker`s scan, as `fleet scan` does.", show_default=False),
+        typer.Option(metavar="URL", help="Let `fleet worker`s scan, as `fleet scan` does.", rich_help_panel=_MACHINES),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="FILE", help="With --broker: .parquet, .csv or .jsonl.", show_default=False
+            "--out", "-o", metavar="FILE", help="With --broker: .parquet, .csv or .jsonl.", rich_help_panel=_MACHINES
         ),
     ] = None,
 ) -> None:
-    """Judge pictures, videos and folders.
+    """Judge pictures, videos and folders: for each person how likely the face was manipulated, and when.
+
+    Several files are listed most suspicious first. With --json, a scan of a folder that was stopped goes on where it was.
 
     Exit codes: 0 done, 1 some input failed, 2 wrong usage, 3 signs of manipulation found (with --fail-on-fake).
-    A reader that goes away (| head -1) changes none of them, and what was asked for is written.
     """
     from faceproof import media
     from faceproof.batch import ScanOptions
     from faceproof.cli.evidence import keep, read_key
-    from faceproof.cli.places import EvidenceFolders, check_targets
+    from faceproof.cli.places import EvidenceFolders, check_targets, tell_passed_over
     from faceproof.cli.terminal import (
         error_console,
         failure,
@@ -151,7 +210,7 @@ def scan(
         raise OptionError("--report writes one file's page", remedy="Use --evidence DIR for several files.")
     signing_key = read_key(key)
     if not files:
-        _tell_passed_over(passed_over, len(kept_before))
+        tell_passed_over(passed_over, len(kept_before))
         raise OptionError(
             f"no pictures or videos in {', '.join(map(str, paths))}",
             remedy="Name a folder that holds some, or a file itself, whatever its name.",
@@ -193,7 +252,7 @@ def scan(
             print_report(console, only, hint=report_page is None)
         elif only is None:
             print_table(console, ordered, hint=report_page is None and evidence is None)
-            _tell_passed_over(passed_over, len(kept_before))
+            tell_passed_over(passed_over, len(kept_before))
     if to_stdout or single:
         for outcome in ordered:
             if isinstance(outcome, FailedInput):
@@ -213,25 +272,6 @@ def scan(
         raise typer.Exit(EXIT_FAKE_FOUND)
     if without or any(isinstance(outcome, FailedInput) for outcome in ordered):
         raise typer.Exit(EXIT_SOME_FAILED)
-
-
-def _tell_passed_over(paths: list[Path], kept_before: int = 0) -> None:
-    """Nothing in a folder goes unseen without a word. ``kept_before``: pictures of evidence."""
-    from collections import Counter
-
-    from faceproof.cli.terminal import one_line, say
-
-    if kept_before:
-        pictures = "1 picture" if kept_before == 1 else f"{kept_before} pictures"
-        say(f"Passed over {pictures} in evidence of earlier scans.")
-    if not paths:
-        return
-    endings = Counter(one_line(path.suffix.lower()) or "no ending" for path in paths)
-    kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
-    say(
-        f"Passed over {len(paths)} {'file' if len(paths) == 1 else 'files'} whose names are not those of pictures or videos "
-        f"({kinds}{', …' if len(endings) > 5 else ''}); name a file itself to have it opened."
-    )
 
 
 def _address(path: Path) -> str | None:
@@ -280,7 +320,6 @@ def _run(
     """Scan what a journal beside ``target`` does not hold yet."""
     from faceproof.batch import scan_many
     from faceproof.cli.terminal import error_console, one_line, print_table, say
-    from faceproof.judge import shown_path
     from faceproof.result_files import Journal, most_suspicious_first
 
     journal: Journal | None = None
@@ -289,10 +328,10 @@ def _run(
         if not resume:
             _journal_path(target).unlink(missing_ok=True)
         journal = Journal(target, _settings(options))
-        known = [path for path in files if shown_path(path) in journal.done]
+        known = journal.standing(files)
         if known:
-            outcomes = [(path, journal.done[shown_path(path)]) for path in known]
-            files = [path for path in files if shown_path(path) not in journal.done]
+            outcomes = list(known.items())
+            files = [path for path in files if path not in known]
             say(f"Going on: {len(known)} of {len(known) + len(files)} were done (--no-resume starts over)")
     try:
         with _progress(len(files)) as (progress, on_event):
