@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 import faceproof
 from faceproof.detectors import catalog
-from faceproof.detectors.spec import Weights
+from faceproof.detectors.detector import Detector
+from faceproof.detectors.spec import BandPoint, QualityBands, Weights
 from faceproof.detectors.spec_text import spec_to_toml
 from faceproof.errors import MediaError, OptionError, WeightsError
 from faceproof.predict import predict, visualize_attention_map
@@ -22,6 +24,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "from-the-documents.md"
 STANDING_IN = (
     "efficientnet-b7-dfdc", "efficientnet-b4-mobile", "efficientnet-b4-keras", "cross-efficient-vit", "efficientnet-b4-224",
 )  # fmt: skip
+
+# No single face is enough for a verdict.
+ONE_FACE = QualityBands(
+    false_alarms=0.01, misses=0.2, faces=(BandPoint(at=8, low=0.1, high=0.99), BandPoint(at=1, low=0, high=1))
+)
 
 
 def stand_in(home: Path, name: str) -> None:
@@ -128,3 +135,36 @@ def test_predict_tells_when_it_has_no_opinion(desk: Path) -> None:
         predict(np.zeros((4, 4)), detector)
     with pytest.raises(OptionError, match="the map is"):
         visualize_attention_map("test_image.jpg", answer.attention_maps[:10], "out.png")
+
+
+def test_predict_says_what_a_scan_says(desk: Path, clip_mp4: Path) -> None:
+    """Also of what cannot be judged; a video is not judged by its first frame."""
+    stand_in(desk / "home", "efficientnet-b4-mobile")
+    loaded = faceproof.load_detector("efficientnet-b4-mobile")
+    rule = loaded.spec.verdict.model_copy(
+        update={"min_side": 48, "min_detection": 0.95, "threshold": 0.5, "band": (0.1, 0.99), "quality": ONE_FACE}
+    )
+    detector = Detector(loaded.spec.model_copy(update={"verdict": rule}), loaded.network)
+    whole = Image.open("test_image.jpg")
+    for name, picture in {
+        "whole": whole,
+        "small": whole.resize((150, 150)),
+        "turned": whole.rotate(90, expand=True),
+        "empty": whole.crop((0, 0, 60, 60)),
+    }.items():
+        path = Path(f"{name}.png")
+        picture.save(path)
+        report, answer = faceproof.scan(path, detector=detector), predict(path, detector)
+        assert (answer.verdict, answer.score) == (report.verdict, report.score), name
+        assert answer.metadata.get("reason") == report.reason, name
+    with pytest.raises(MediaError, match="is a video"):
+        predict(clip_mp4, detector)
+
+
+def test_predict_stands_a_pil_picture_up(desk: Path) -> None:
+    stand_in(desk / "home", "efficientnet-b4-mobile")
+    detector = faceproof.load_detector("efficientnet-b4-mobile")
+    note = Image.Exif()
+    note[0x112] = 6
+    Image.open("test_image.jpg").rotate(90, expand=True).save("lying.png", exif=note)
+    assert predict(Image.open("lying.png"), detector).score == predict("lying.png", detector).score is not None

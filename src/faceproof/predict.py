@@ -19,15 +19,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Picture
 
-from faceproof.detectors.aggregate import FaceTable, aggregate
-from faceproof.detectors.calibration import calibrate
 from faceproof.detectors.detector import Detector, load_detector
-from faceproof.detectors.verdict import judge_score
-from faceproof.errors import OptionError, OutputError
+from faceproof.detectors.spec import DetectorSpec, Margin
+from faceproof.errors import MediaCorruptError, MediaUnsupportedError, OptionError, OutputError
 from faceproof.evidence.heatmap import blend, crop_place, on_crop
-from faceproof.faces import FaceDetector
-from faceproof.media import read_frames
-from faceproof.results import Verdict
+from faceproof.faces import cut, sharpness
+from faceproof.faces.turned import SURE, turn_that_shows_a_face
+from faceproof.judge import JudgedFace, JudgedFrame, face_table, judge_file, judge_tracks
+from faceproof.loading import face_search
+from faceproof.media import probe, read_frames
+from faceproof.media.files import shown
+from faceproof.media.pictures import DAMAGE, reason_of, upright_rgb
+from faceproof.results import Reason, Verdict
 
 Image = npt.NDArray[np.uint8]
 Heat = npt.NDArray[np.float32]
@@ -39,13 +42,13 @@ class Prediction:
 
     Attributes
     ----------
-    is_deepfake: the opinion, or None when there is none: no face, or a score inside the detector's band.
+    is_deepfake: the opinion, or None when there is none: no face that can be judged, or a score inside the detector's band.
     confidence: probability of that opinion (not the raw score), None without one.
     inference_time: seconds in the network, finding faces not included.
     attention_maps: float32 ``[H, W]`` of the picture's size in [0, 1], bright where the detector saw signs; None when it
         has no map or there is no face. Never silently missing for want of gradients: the map is part of the network.
     score: P(fake) in [0, 1], None without a face.
-    verdict: one of the four outcomes.
+    verdict: one of the four outcomes; ``metadata["reason"]`` says why there is no opinion.
     """
 
     is_deepfake: bool | None
@@ -61,37 +64,45 @@ class Prediction:
 def predict(
     image: str | os.PathLike[str] | Picture.Image | Image, detector: Detector | str | None = None
 ) -> Prediction:
-    """Judge the faces of one picture; the file's score is the detector's own rule, or its most suspicious face's.
+    """Judge the faces of one picture as a scan does; the file's score is the detector's own rule, or its most suspicious
+    face's. Faces too small, too blurred or too uncertain to judge have no opinion, nor has a picture that lies on its side.
 
-    ``image``: a path, a PIL picture, or uint8 RGB ``[H, W, 3]``. ``detector``: loaded, a name, or None for the default.
-    Raises :class:`faceproof.errors.MediaError` for a file that is no picture, :class:`faceproof.errors.WeightsError` for
-    a detector without weights: a random network is never asked.
+    ``image``: a path, a PIL picture (stood up as its EXIF says), or uint8 RGB ``[H, W, 3]``. ``detector``: loaded, a name,
+    or None for the default. Raises :class:`faceproof.errors.MediaError` for a file that is no picture,
+    :class:`faceproof.errors.WeightsError` for a detector without weights: a random network is never asked.
     """
     if not isinstance(detector, Detector):
         detector = load_detector(detector)
     pixels = _pixels(image)
     spec = detector.spec
-    boxes = _boxes(pixels, detector)
-    if not boxes:
-        return Prediction(None, None, 0.0, None, None, Verdict.NOT_ASSESSED, spec.name, {"reason": "no_face"})
+    found = _found(pixels, detector)
+    turned = _is_turned(pixels, found, spec)
+    if not found:
+        reason = Reason.TURNED if turned else Reason.NO_FACE
+        return Prediction(None, None, 0.0, None, None, Verdict.NOT_ASSESSED, spec.name, {"reason": reason.value})
+    boxes = [None if face.fallback else face.box for face in found]
     crops = [pixels if box is None else detector.cut(pixels, box) for box in boxes]
     started = time.perf_counter()
     scores, heats = detector.score_with_heat(crops)
     seconds = time.perf_counter() - started
-    table = FaceTable.of([(0, number, float(p)) for number, p in enumerate(scores)])
-    worst = spec.aggregate.file.method == "worst_track"
-    raw = float(scores.max()) if worst else aggregate(table, spec.aggregate.file)
-    opinion = judge_score(calibrate(raw, spec.calibration), spec.verdict)
-    fake = {"FAKE": True, "REAL": False}.get(opinion.prediction or "")
+    for face, p in zip(found, scores, strict=True):
+        face.p = float(p)
+    frame = JudgedFrame(0, 0.0, 0, found)
+    table = face_table([frame])
+    tracks = judge_tracks([frame], table, spec, turned=turned)
+    opinion = judge_file(tracks, table, spec, turned=turned)
+    told: dict[str, Any] = {"faces": [{"box": box, "p_fake": face.p} for box, face in zip(boxes, found, strict=True)]}
+    if opinion.reason is not None:
+        told["reason"] = opinion.reason.value
     return Prediction(
-        fake,
+        {"FAKE": True, "REAL": False}.get(opinion.prediction or ""),
         opinion.confidence,
         seconds,
         None if heats is None else _map(pixels, boxes, crops, heats, detector),
         opinion.score,
         opinion.verdict,
         spec.name,
-        {"faces": [{"box": box, "p_fake": float(p)} for box, p in zip(boxes, scores, strict=True)]},
+        told,
     )
 
 
@@ -110,25 +121,47 @@ def visualize_attention_map(
 
 def _pixels(image: str | os.PathLike[str] | Picture.Image | Image) -> Image:
     if isinstance(image, Picture.Image):
-        return np.asarray(image.convert("RGB"))
+        try:
+            return upright_rgb(image)
+        except DAMAGE as error:
+            raise MediaCorruptError(f"the picture does not decode ({reason_of(error)})") from error
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise OptionError("a picture must be a uint8 array [height, width, 3] in RGB")
         return np.ascontiguousarray(image)
-    return next(iter(read_frames(Path(os.fspath(image)), "1"))).image
+    info = probe(Path(os.fspath(image)))
+    if info.kind != "image":
+        raise MediaUnsupportedError(
+            f"{shown(info.path)} is a video, and this judges one picture", remedy="Use faceproof.scan(path)."
+        )
+    return next(iter(read_frames(info, "1"))).image
 
 
-def _boxes(pixels: Image, detector: Detector) -> list[tuple[float, float, float, float] | None]:
-    """The faces to judge; None stands for the whole picture."""
+def _found(pixels: Image, detector: Detector) -> list[JudgedFace]:
+    """The faces to judge, not scored yet; where a detector looks for none, the whole picture."""
     rule = detector.spec.faces
+    height, width = pixels.shape[:2]
     if rule.keep == "none":
-        return [None]
-    finder = FaceDetector(thresholds=rule.thresholds, min_face=rule.min_face, factor=rule.factor, scale=rule.scale)
-    found = finder.detect(pixels, still=True)
-    if rule.keep != "all":
-        key = (lambda face: face.score) if rule.keep == "best" else (lambda face: 0.0)
-        found = sorted(found, key=key, reverse=True)[:1]
-    return [tuple(float(v) for v in face.box) for face in found]  # type: ignore[misc]
+        whole = (0.0, 0.0, float(width), float(height))
+        return [JudgedFace(whole, 0, 0.0, float(max(height, width)), sharpness(pixels), fallback=True)]
+    found = face_search(rule, "thorough", None, 0).detect(pixels, still=True)
+    if rule.keep == "largest":
+        found = found[:1]
+    elif rule.keep == "best":
+        found = sorted(found, key=lambda face: -face.score)[:1]
+    return [
+        JudgedFace(face.box, number, face.score, face.side, sharpness(cut(pixels, face.box, Margin())))
+        for number, face in enumerate(found, 1)
+    ]
+
+
+def _is_turned(pixels: Image, found: Sequence[JudgedFace], spec: DetectorSpec) -> bool:
+    """Whether the picture lies on its side; asked as a scan asks it, where no face is beyond doubt."""
+    surest = max((face.detection_score for face in found), default=0.0)
+    if spec.faces.keep == "none" or spec.verdict.min_detection == 0 or surest >= SURE:
+        return False
+    search = face_search(spec.faces, "fast", None, 0)
+    return turn_that_shows_a_face([pixels], search, surer_than=surest) is not None
 
 
 def _map(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faceproof.detectors.spec import BandPoint, QualityBands
 from faceproof.errors import MediaNotFoundError
 from faceproof.evidence.live import LatestFrame, judge_live, live_frames, paced
 from faceproof.faces import FaceDetector
@@ -92,6 +93,14 @@ def test_a_pattern_is_not_judged_as_a_person(clip_mp4: Path, monkeypatch: pytest
             break
     else:
         pytest.fail("nobody was seen")
+
+
+def test_few_faces_are_judged_no_more_boldly_than_in_a_scan(clip_mp4: Path) -> None:
+    never = QualityBands(false_alarms=0.01, misses=0.2, faces=(BandPoint(at=1000, low=0, high=1),))
+    rule = toy_detector().spec.verdict.model_copy(update={"band": (0.5, 0.5), "quality": never})
+    states = judge_live(live_frames(str(clip_mp4)), toy_detector(pivot=0.2, verdict=rule))
+    judged = next(person for state in states for person in state.people if person.score is not None)
+    assert (judged.verdict, judged.reason) == (Verdict.INCONCLUSIVE, Reason.INSIDE_BAND)
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:

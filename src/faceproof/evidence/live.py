@@ -26,6 +26,7 @@ import numpy.typing as npt
 from faceproof.detectors.aggregate import FaceTable, aggregate
 from faceproof.detectors.calibration import calibrate
 from faceproof.detectors.detector import Detector
+from faceproof.detectors.quality import Quality
 from faceproof.detectors.spec import Margin
 from faceproof.detectors.verdict import Opinion, judge_score, unqualified
 from faceproof.errors import MediaNotFoundError, MediaUnsupportedError
@@ -241,7 +242,10 @@ class _LiveJudge:
         opinion = Opinion(Verdict.NOT_ASSESSED, None, reason)
         if reason is None:
             table = FaceTable.of([(i, number, float(one)) for i, one in enumerate(p)])
-            opinion = judge_score(calibrate(aggregate(table, spec.aggregate.track), spec.calibration), spec.verdict)
+            score = calibrate(aggregate(table, spec.aggregate.track), spec.calibration)
+            # As a scan judges it: worse or less material is never judged more boldly.
+            quality = Quality(float(np.median(sides)), float(np.median(sharp)), faces=len(p))
+            opinion = judge_score(score, spec.verdict, quality)
         return LivePerson(number, past.box, opinion.score, opinion.verdict, opinion.reason, float(p[-1]), len(p))
 
 
