@@ -64,7 +64,7 @@ def test_psi_worked() -> None:
 def test_a_value_that_all_had_is_left_on_either_side() -> None:
     """Nine quantiles on one number made one edge, and whatever lay above it stood in its bin: no size, no alarm."""
     same = [1080.0] * 500
-    values = {name: same for name in NUMBERS} | {"no_face": [0.0] * 500}
+    values = dict.fromkeys(NUMBERS, same) | {"no_face": [0.0] * 500}
     known = Reference(detector="toy", version="1.0", scans=500, values=values)
     for now in (720.0, 2160.0):
         assert psi(same, [now] * 250) > 1

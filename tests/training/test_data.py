@@ -8,9 +8,10 @@ from tests.training.conftest import draw_face
 
 from faceproof.errors import DatasetError
 from faceproof.faces import Face
-from faceproof.training import checkpoints, load_recipe, train
+from faceproof.training import card, checkpoints, load_recipe, train
 from faceproof.training.data import CropSource, Watch, build_transform
 from faceproof.training.media_crops import CropTable, Item, check_leakage, extract, read_items, split_groups
+from faceproof.training.packaging import package
 from faceproof.training.recipe import AugmentTable
 
 SMALL = {
@@ -86,6 +87,21 @@ def test_a_split_keeps_groups_together_and_both_classes_on_both_sides(folder):
     assert len(held) == 2
     assert split_groups(items[::-1], 0.2, seed=1) == (train_groups, held)
     check_leakage([i for i in items if i.group in train_groups], [i for i in items if i.group in held])
+
+
+def test_a_swap_ties_both_of_its_people_together(tmp_path):
+    # as `faceproof manifest` writes FaceForensics++: every person held out was learnt from, in another file
+    lines = ["path,label,source_video,identity"]
+    for a, b in ((f"{n:03d}", f"{n + 1:03d}") for n in range(0, 40, 2)):
+        lines += [f"{one}.mp4,real,{one},{one}" for one in (a, b)]
+        lines += [f"{one}_{other}.mp4,fake,{one},{one}+{other}" for one, other in ((a, b), (b, a))]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    items = read_items(tmp_path)
+    sides = split_groups(items, 0.15, seed=0)
+    train, held = ({p for i in items if i.group in side for p in i.path.stem.split("_")} for side in sides)
+    assert held
+    assert not train & held
+    assert len({item.group for item in items}) == 20
 
 
 def test_leakage_by_group_or_by_copied_file_is_refused(folder):
@@ -181,6 +197,19 @@ def test_supervised_training_runs_mines_and_resumes(folder, tmp_path):
     one, two = (checkpoints.load(tmp_path / name / "last.pt")["network"] for name in ("whole", "parts"))
     assert all(torch.equal(one[k], two[k]) for k in one)
     assert whole.epochs == 2
+
+
+def test_a_package_of_labelled_media_says_whose_forgeries_and_resamples_people(folder, tmp_path, monkeypatch):
+    recipe = load_recipe("two-class-b4", SMALL | {"run.epochs": 1})
+    run = train(recipe, folder, tmp_path / "run", quiet=True)
+    asked = []
+    measured = card.bootstrap_auroc
+    monkeypatch.setattr(card, "bootstrap_auroc", lambda *a: asked.append(a[3]) or measured(*a))
+    made = package(run.best, folder, tmp_path / "package")
+    assert "were given with their labels" in made.card.read_text()
+    assert "No forged picture" not in made.card.read_text()
+    (groups,) = asked
+    assert len(set(groups)) < len(groups)  # three pictures of a person are one witness
 
 
 def test_phases_unfreeze_the_last_layers(folder, tmp_path):

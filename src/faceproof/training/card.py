@@ -27,7 +27,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All a card says. terms: one line per data source. limits: what the reader must not expect."""
+    """All a card says. terms: one line per data source. limits: what the reader must not expect. forged: whether it learnt
+    from pictures that others had forged."""
 
     name: str
     recipe: str
@@ -41,6 +42,7 @@ class CardFacts:
     terms: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     calibration: tuple[float, float] | None = None
+    forged: bool = False
 
 
 def bootstrap_auroc(
@@ -85,7 +87,8 @@ def write_card(facts: CardFacts, path: str | Path) -> str:
         "## What it was trained on", "",
         *(f"- {name}: {count:,} pictures" for name, count in facts.sources.items()), "",
         *(f"- {line}" for line in facts.terms), "",
-        "No forged picture was used: every fake was made during training out of a real one.", "",
+        "Genuine and forged pictures were given with their labels." if facts.forged
+        else "No forged picture was used: every fake was made during training out of a real one.", "",
     ]  # fmt: skip
     if facts.calibration:
         lines += [

@@ -245,6 +245,10 @@ class CropSource(Normaliser):
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         return self.held.pictures, self.held.labels
 
+    def held_groups(self) -> np.ndarray:
+        """Whose each held-out crop is, `[N]`: the twelve of a video are one witness."""
+        return np.array([self.held.items[item].group for item in self.held.item])
+
     def saw(self, batch: dict[str, torch.Tensor], parts: dict[str, Any]) -> None:
         del batch, parts
 

@@ -141,20 +141,22 @@ def check_parity(
 def fit_platt(logits: np.ndarray, labels: np.ndarray, *, rounds: int = 50) -> tuple[float, float]:
     """Platt scaling by Newton's method: (a, b) such that sigmoid(a · logit + b) fits the labels (Platt, 1999).
 
-    logits float `[N]`, labels `[N]` of 0 and 1, both classes present (TrainingError otherwise). Targets are
-    pulled in as in the paper, so that separable data give finite numbers.
+    logits float `[N]`, labels `[N]` of 0 and 1, both classes present (TrainingError otherwise). Each class weighs half, so
+    that the probability is that of an even mixture, as everywhere in Faceproof. Targets are pulled in as in the
+    paper, so that separable data give finite numbers.
     """
     labels = np.asarray(labels) > 0.5
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
         raise TrainingError("Calibration needs both real and fake faces")
     target = np.where(labels, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    share = len(labels) / 2 / np.where(labels, positives, negatives)
     design = np.stack([np.asarray(logits, np.float64), np.ones(len(labels))], 1)
     weights = np.array([1.0, 0.0], np.float64)
     for _ in range(rounds):
         p = 1 / (1 + np.exp(-np.clip(design @ weights, -40, 40)))
-        gradient = design.T @ (p - target)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2)
+        gradient = design.T @ (share * (p - target))
+        hessian = (design * (share * p * (1 - p))[:, None]).T @ design + 1e-6 * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
         weights -= step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
         if np.abs(step).max() < 1e-8:

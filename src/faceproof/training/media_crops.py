@@ -3,7 +3,8 @@
 `read_items` takes a folder with `real/` and `fake/` inside, or a CSV with the columns path, label and
 optionally source_video, identity or group. What belongs together (clips forged from one original, or
 pictures of one person) must fall on one side of a split; `split_groups` does so and `check_leakage`
-refuses splits that do not.
+refuses splits that do not. A swapped clip shows two people, joined by `+` in `identity`: it ties the files of
+both together, and so on from file to file.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def read_items(data: str | Path) -> list[Item]:
 
 
 def _read_manifest(path: Path) -> list[Item]:
-    items = []
+    rows: list[tuple[Path, int, str, list[str]]] = []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         missing = {"path", "label"} - set(reader.fieldnames or ())
@@ -112,11 +113,37 @@ def _read_manifest(path: Path) -> list[Item]:
             word = (row["label"] or "").strip().lower()
             if word not in _FAKE | _REAL:
                 raise DatasetError(f"{path} line {number}: label {row['label']!r} is neither real nor fake")
-            group = next((row[c] for c in ("group", "identity", "source_video") if row.get(c)), row["path"])
-            items.append(Item(path.parent / row["path"], int(word in _FAKE), group, row.get("method") or ""))
-    if not items:
+            rows.append((path.parent / row["path"], int(word in _FAKE), row.get("method") or "", _ties(row)))
+    if not rows:
         raise DatasetError(f"{path} has no rows")
+    together = _tied([ties for *_, ties in rows])
+    items = [Item(file, label, together[ties[0]], method) for file, label, method, ties in rows]
     return sorted(items, key=lambda item: str(item.path))
+
+
+def _ties(row: dict[str, str]) -> list[str]:
+    """What a file shares with others, at least one name: a kind, a slash, and whose it is."""
+    if row.get("group"):
+        return [f"group/{row['group']}"]
+    people = [f"identity/{name}" for name in (row.get("identity") or "").split("+") if name]
+    source = [f"source/{row['source_video']}"] if row.get("source_video") else []
+    return people + source or [f"path/{row['path']}"]
+
+
+def _tied(files: Sequence[list[str]]) -> dict[str, str]:
+    """The group of every name: names that a chain of files connects are one group, called after the first of them."""
+    parent = {name: name for ties in files for name in ties}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    for first, *others in files:
+        for other in others:
+            low, high = sorted((root(first), root(other)))
+            parent[high] = low
+    return {name: root(name).split("/", 1)[1] for name in parent}
 
 
 def split_groups(items: Sequence[Item], share: float, seed: int) -> tuple[set[str], set[str]]:
@@ -127,7 +154,8 @@ def split_groups(items: Sequence[Item], share: float, seed: int) -> tuple[set[st
     groups = sorted({item.group for item in items}, key=lambda g: hashlib.sha256(f"{seed}/{g}".encode()).hexdigest())
     if len(groups) < 2:
         raise DatasetError(
-            "All files belong to one source, so nothing can be held out", remedy="Add media of other people or videos."
+            "All files belong to one source, or swaps tie all their people together, so nothing can be held out",
+            remedy="Add media of other people, or say in a column `group` what may not be parted.",
         )
     count = min(len(groups) - 1, max(1, round(share * len(groups))))
     classes = {g: {i.label for i in items if i.group == g} for g in groups}

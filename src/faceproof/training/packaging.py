@@ -89,8 +89,9 @@ def package(
         sources = card.count_sources(learnt.sources)
         origin = np.repeat(np.arange(len(labels) // 2), 2)
     else:
-        pictures, labels = CropSource(recipe, data).held_out()
-        origin = np.arange(len(labels))
+        held = CropSource(recipe, data)
+        pictures, labels = held.held_out()
+        origin = held.held_groups()
     normaliser = Normaliser(recipe)
     logits = score_pictures(network, pictures, normaliser, torch.device("cpu"), "32-true")
     platt = fit_platt(logits, labels)
@@ -113,6 +114,7 @@ def package(
         terms=list(recipe.card.terms),
         limits=[*recipe.card.limits, _LIMIT],
         calibration=platt,
+        forged=recipe.mode == "supervised",
     )
     card_path = out / f"{name}.md"
     card.write_card(facts, card_path)
