@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from faceproof.errors import TrainingError
 from faceproof.training import checkpoints, load_recipe, loop, losses, pairs, train
@@ -177,12 +179,33 @@ def test_ctrl_c_saves_and_resume_goes_on(shards, tmp_path):
     assert same(weights(tmp_path / "a/last.pt"), weights(tmp_path / "b/last.pt"))
 
 
+def test_a_resumed_run_goes_on_with_the_scale_of_its_fp16_losses(shards, tmp_path, monkeypatch):
+    def half(**options):
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=2)
+        return Fabric(accelerator="cpu", plugins=[MixedPrecision("16-mixed", "cpu", scaler=scaler)])
+
+    monkeypatch.setattr(loop, "Fabric", half)
+    train(tiny(), shards, tmp_path / "whole", quiet=True)
+    train(tiny(), shards, tmp_path / "parts", quiet=True, max_steps=3)
+    train(tiny(), shards, tmp_path / "parts", quiet=True, resume=True)
+    whole, parts = (checkpoints.load(tmp_path / name / "last.pt") for name in ("whole", "parts"))
+    assert whole["scaler"] == parts["scaler"]
+    assert whole["scaler"]["scale"] > 2.0**8
+    assert same(whole["network"], parts["network"])
+
+
 def test_two_processes_learn_what_one_with_twice_the_share_learns(shards, tmp_path):
     # BatchNorm sees half a batch in each process, so it is frozen: then the gradients' mean is the whole batch's, but for
     # the order of its sums. SGD passes that on as it is; Adam divides by the gradient's size and steps as far for rounding.
+    # What freezes or thaws after the processes were joined must be joined anew: DDP waited for the gradients of the one,
+    # and left those of the other to each process.
+    phases = [
+        {"from_epoch": epoch, "train": what, "lr": 0.05, "freeze_batchnorm": True}
+        for epoch, what in ((1, "head"), (2, "all"))
+    ]
     changes = TINY | {
-        "network.freeze_batchnorm": True, "network.dropout": 0.0, "run.epochs": 1, "run.batch": 8,
-        "optimiser.kind": "sgd", "optimiser.lr": 0.05,
+        "network.freeze_batchnorm": True, "network.dropout": 0.0, "run.epochs": 3, "run.steps_per_epoch": 1, "run.batch": 8,
+        "optimiser.kind": "sgd", "optimiser.lr": 0.05, "phases": phases,
     }  # fmt: skip
     script = tmp_path / "ddp.py"
     script.write_text(

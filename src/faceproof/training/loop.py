@@ -125,6 +125,7 @@ def train(
         source.restore(stored["source"])
         checkpoints.refuse_mismatch(stored, recipe, source.digest, last, growing=growing)
         phase.enter_silently(stored["progress"]["epoch"], bare, recipe)
+        network = _join_again(fabric, bare, network)
         bare.load_state_dict(stored["network"])
         optimiser.load_state_dict(stored["optimiser"])
         rate.restore(stored["rate"])
@@ -132,6 +133,8 @@ def train(
             average.network.load_state_dict(stored["average"])
         state = stored["progress"]
         checkpoints.restore_random_state(stored["random"])
+        if stored.get("scaler"):
+            fabric.strategy.precision.load_state_dict(stored["scaler"])
     else:
         torch.manual_seed(recipe.run.seed + 1000 + fabric.global_rank)  # dropout differs between processes
 
@@ -148,6 +151,7 @@ def train(
             "source": source.state(),
             "progress": state,
             "random": checkpoints.random_state(),
+            "scaler": fabric.strategy.precision.state_dict(),  # of fp16's losses; empty for other precisions
         }
         checkpoints.save(path, content | extra)
 
@@ -173,7 +177,8 @@ def train(
     ):
         while state["epoch"] < recipe.run.epochs and stopped == "finished":
             epoch = state["epoch"]
-            phase.enter(epoch, bare, rate, recipe)
+            if phase.enter(epoch, bare, rate, recipe):
+                network = _join_again(fabric, bare, network)
             if shards is not None and not state["step_in_epoch"]:
                 looked = look_for_shards(data, shards) if fabric.is_global_zero else ([], [])
                 shards, missing = fabric.broadcast(looked)
@@ -264,6 +269,15 @@ def train(
             if interrupt.asked:
                 stopped = "interrupted"
     return TrainingResult(out, best, state["best"], state["epoch"], stopped, state["history"])
+
+
+def _join_again(fabric: Fabric, bare: nn.Module, joined: nn.Module) -> nn.Module:
+    """The network as its processes share it, after what learns has changed.
+
+    Which gradients are averaged over the processes is settled when they are joined: a layer frozen later would be waited
+    for without end, and one that thawed would learn in each process by itself.
+    """
+    return fabric.setup_module(bare) if fabric.world_size > 1 else joined
 
 
 def _loss(

@@ -143,7 +143,10 @@ class Phases:
             self.freeze_batchnorm = recipe.phases[number].freeze_batchnorm
             freeze(network, recipe.phases[number].train, self.freeze_batchnorm)
 
-    def enter(self, epoch: int, network: nn.Module, rate: LearningRate, recipe: Recipe) -> None:
-        if self._of(epoch, recipe) > self._entered:
-            self.enter_silently(epoch, network, recipe)
-            rate.base, rate.scale, rate.waited = recipe.phases[self._entered].lr, 1.0, 0
+    def enter(self, epoch: int, network: nn.Module, rate: LearningRate, recipe: Recipe) -> bool:
+        """Begin the phase of this epoch, if it is a new one; whether it is."""
+        if self._of(epoch, recipe) <= self._entered:
+            return False
+        self.enter_silently(epoch, network, recipe)
+        rate.base, rate.scale, rate.waited = recipe.phases[self._entered].lr, 1.0, 0
+        return True
