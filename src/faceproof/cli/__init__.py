@@ -16,6 +16,7 @@ from typing import NoReturn
 import typer
 
 from faceproof import __version__
+from faceproof.cli.usage import plain_help
 
 app = typer.Typer(
     name="faceproof",
@@ -65,6 +66,7 @@ for _room, _heading in _ROOMS.items():
         _command.rich_help_panel = _heading
     for _group in app.registered_groups[_groups:]:
         _group.rich_help_panel = _heading
+plain_help(app)
 
 
 def for_verb(verb: str | None) -> typer.Typer:
@@ -127,6 +129,7 @@ def main() -> None:
     """The command as a function, which raises SystemExit. Errors raised on purpose become one line and a remedy on stderr;
     Ctrl-C ends with 130, SIGTERM 143."""
     from faceproof.cli.outlets import check_all_said
+    from faceproof.cli.usage import WrongUsage, dash_remedy, told
     from faceproof.errors import FaceproofError, OptionError
 
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -137,14 +140,24 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            for_verb(sys.argv[1] if len(sys.argv) > 1 else None)()
+            code = for_verb(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="faceproof", standalone_mode=False)
         finally:
             check_all_said()
     except FaceproofError as error:
         from faceproof.cli.terminal import print_error
 
-        print_error(error.message, error.remedy)
+        print_error(error.message, dash_remedy(sys.argv[1:]) or error.remedy)
         sys.exit(EXIT_USAGE if isinstance(error, OptionError) else EXIT_SOME_FAILED)
+    except WrongUsage as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # whose help is printed by now
+            from faceproof.cli.terminal import print_error
+
+            print_error(*told(error, sys.argv[1:]))
+        sys.exit(EXIT_USAGE)
+    except typer.Abort:  # a question that was left unanswered
+        sys.exit(EXIT_SOME_FAILED)
     except KeyboardInterrupt:
         # One that came while the command line library was already leaving, past its own handling of it.
         sys.exit(130)
+    # What typer.Exit carried; verbs themselves return nothing.
+    sys.exit(code if isinstance(code, int) else 0)

@@ -61,3 +61,22 @@ class EvidenceFolders:
             known = all((folder / name).is_file() for name in ("manifest.json", "provenance.json", "report.json"))
             self._known[folder] = known
         return known
+
+
+def tell_passed_over(paths: list[Path], kept_before: int = 0) -> None:
+    """Nothing in a folder goes unseen without a word. ``kept_before``: pictures of evidence."""
+    from collections import Counter
+
+    from faceproof.cli.terminal import one_line, say
+
+    if kept_before:
+        pictures = "1 picture" if kept_before == 1 else f"{kept_before} pictures"
+        say(f"Passed over {pictures} in evidence of earlier scans.")
+    if not paths:
+        return
+    endings = Counter(one_line(path.suffix.lower()) or "no ending" for path in paths)
+    kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5))
+    say(
+        f"Passed over {len(paths)} {'file' if len(paths) == 1 else 'files'} whose names are not those of pictures or videos "
+        f"({kinds}{', …' if len(endings) > 5 else ''}); name a file itself to have it opened."
+    )

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from faceproof.service.store import Store
 
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Folder for the database and files.", show_default=False)
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder for the database and files.", show_default="faceproof-data"),
 ]
 
 _keys = typer.Typer(no_args_is_help=True, help="API keys: make, list, rotate, revoke.")
@@ -57,18 +58,17 @@ def _store(data: Path | None) -> Store:
 
 
 def serve(
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]", show_default=False)
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Port.  [default: 8000]", show_default=False)] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port.", show_default="8000")] = None,
     data: DataOption = None,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Worker processes.  [default: 1]", show_default=False)
-    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes.", show_default="1")] = None,
     keep: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Erase results after, e.g. 7d.", show_default=False)
+        str | None, typer.Option(metavar="TIME", help="Erase results after, e.g. 12h or 30d.", show_default="7d")
     ] = None,
-    detector: Annotated[str | None, typer.Option("--detector", "-d", help="The default detector.")] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option("--detector", "-d", metavar="NAME", help="The default detector.", show_default="faceproof-small"),
+    ] = None,
 ) -> None:
     """Run the web page and the REST API, with worker processes of their own unless FACEPROOF_BROKER is set.
 
@@ -146,7 +146,7 @@ def _check_free(host: str, port: int) -> None:
 
 def worker(
     data: DataOption = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes.  [default: 1]", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes.", show_default="1")] = None,
 ) -> None:
     """Run worker processes only: from the broker where FACEPROOF_BROKER is set, otherwise from the job table."""
     import signal
