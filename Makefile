@@ -1,14 +1,16 @@
 # Two commands matter to a newcomer: make scan MEDIA=clip.mp4, and make test.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+# The first that runs: version managers leave commands that only say that there is no such Python.
+PYTHON ?= $(shell for one in python3.11 python3.12 python3.13 python3.14 python3; do \
+	if $$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then command -v $$one; break; fi; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # A file name may hold spaces and dollars: it is taken as it was typed and reaches the recipe through the environment.
 override MEDIA := $(value MEDIA)
 export MEDIA
 
-.PHONY: help scan test test-slow test-gpu lint format serve docs gallery bench clean
+.PHONY: help scan test test-pythons test-slow test-gpu lint format serve docs gallery bench clean
 
 help:
 	@echo 'make scan MEDIA=clip.mp4   scan a picture, video or folder'
@@ -18,7 +20,7 @@ help:
 	@echo 'make bench-smoke           whether speed is still of its order, by ratios'
 
 $(VENV)/.made:
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Faceproof needs Python 3.11 or newer; set PYTHON=/path/to/python3'; exit 1; }
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Faceproof needs Python 3.11 or newer; set PYTHON=/path/to/python3'; exit 1; }
 	@"$(PYTHON)" -m venv $(VENV) || { echo 'On Debian: apt-get install python3-venv'; rm -rf $(VENV); exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@touch $@
@@ -52,6 +54,9 @@ serve: $(VENV)/.serve
 test: $(VENV)/.dev
 	@scripts/test-services.sh && PYTHON=$(BIN)/python scripts/test-servers.sh
 	@$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadgroup
+
+test-pythons: $(VENV)/.made
+	@PYTHON=$(BIN)/python scripts/test-pythons.sh
 
 test-slow: $(VENV)/.dev
 	@scripts/test-services.sh && PYTHON=$(BIN)/python scripts/test-servers.sh

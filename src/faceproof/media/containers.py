@@ -61,6 +61,9 @@ _MARKS: tuple[tuple[int, bytes], ...] = (
     (0, b"\x00\x00\x01\xba"),
 )
 
+# What is no UTF-8 in a file's tags: an error in older releases unless told otherwise; PyAV 19 cannot be told and raises none.
+_BROKEN_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
 _MAX_READ_ERRORS = 64  # in a row, without a packet between them
 _MAX_THREADS = 8  # every thread holds a frame of its own
 _UNTHREADED = frozenset({"mpeg4", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "h263", "h263p", "flv", "wmv1", "wmv2"})
@@ -78,8 +81,8 @@ def opened(file: BinaryIO, path: Path, limits: Limits) -> Iterator[Any]:
             "r",
             options=_decoder_options(limits),  # for the frames FFmpeg decodes on its own to learn what it has
             container_options=_OPTIONS,
-            metadata_errors="replace",
             buffer_size=1 << 16,
+            **_BROKEN_TEXT,
         )
     except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
         raise _why_not_opened(path, head, error) from error
