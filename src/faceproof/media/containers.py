@@ -61,7 +61,7 @@ _MARKS: tuple[tuple[int, bytes], ...] = (
     (0, b"\x00\x00\x01\xba"),
 )
 
-# What is no UTF-8 in a file's tags: an error in older releases unless told otherwise; PyAV 19 cannot be told and raises none.
+# Tags that are no UTF-8: an error in older releases unless they are told otherwise. PyAV 19 cannot be told, and raises none.
 _BROKEN_TEXT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 _MAX_READ_ERRORS = 64  # in a row, without a packet between them
