@@ -75,7 +75,16 @@ def test_an_unknown_host_is_told_of_the_setting(idle: TestClient) -> None:
         assert (answer.status_code, answer.json()["code"]) == (400, "host")
         assert "FACEPROOF_HOSTS" in answer.json()["remedy"]
         assert answer.headers["x-request-id"]
-    assert idle.get("/healthz", headers={"Host": "localhost:8000"}).status_code == 200
+    assert idle.get("/v1/stats", headers={"Host": "localhost:8000"}).status_code == 200
+
+
+def test_probes_that_know_only_an_address_are_answered(tmp_path: Path) -> None:
+    """The image's own health check asks 127.0.0.1, Kubernetes the pod's address, whatever name the operator gave."""
+    with TestClient(make_app(make_settings(tmp_path, workers=0, hosts="faces.example.org"))) as client:
+        for host in ("127.0.0.1:8000", "10.1.2.3:8000", "faces.example.org"):
+            for path in ("/healthz", "/readyz"):
+                assert client.get(path, headers={"Host": host}).json()["status"] in ("ok", "not_ready")
+        assert client.get("/v1/stats", headers={"Host": "10.1.2.3:8000"}).status_code == 400
 
 
 @pytest.mark.parametrize("hosts", ["faces.example.org:8000", "https://faces.example.org", "face*.example.org", "a b"])

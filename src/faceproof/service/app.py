@@ -33,6 +33,7 @@ from faceproof.service.worker import Crew
 
 log = structlog.get_logger()
 
+PROBES = ("/healthz", "/readyz")
 WEB = Path(__file__).parent / "web"
 
 CSP = (
@@ -111,7 +112,10 @@ class _Unmixed(StaticFiles):
 
 
 class _KnownHosts:
-    """Starlette's check of the Host header; whoever is refused is told what would let them in."""
+    """Starlette's check of the Host header; whoever is refused is told what would let them in.
+
+    Probes of containers and clusters ask by address, and what they are told is no secret.
+    """
 
     def __init__(self, app: ASGIApp, allowed_hosts: list[str]) -> None:
         self._app = app
@@ -122,7 +126,7 @@ class _KnownHosts:
         await self._app(scope, receive, send)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
 
