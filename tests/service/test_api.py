@@ -443,4 +443,4 @@ def test_no_old_script_meets_a_new_page(client: TestClient) -> None:
 
 
 def test_strange_hosts_are_not_answered(client: TestClient) -> None:
-    assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/v1/stats", headers={"Host": "evil.example"}).status_code == 400
