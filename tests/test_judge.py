@@ -170,7 +170,7 @@ def test_a_mean_over_minutes_does_not_hide_a_moment() -> None:
     assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, Reason.SUSPICIOUS_MOMENTS)
     assert [track.verdict for track in result.tracks] == [Verdict.INCONCLUSIVE, Verdict.REAL]
     assert result.score == report(judged, spec(**rule)).score, "no score is made up for it"
-    assert wording.headline(result).startswith("Cannot tell: some moments look manipulated")
+    assert wording.headline(result).startswith("Cannot tell about person 1: some moments look manipulated")
     assert wording.when(result) == "Person 1 at 0:02–0:04."
     assert wording.track_line(result.tracks[0]) == "cannot tell: suspicious 0:02–0:04"
 

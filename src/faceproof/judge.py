@@ -240,7 +240,9 @@ def _note(
     parts = list(notes)
     unjudged = [track for track in tracks if track.verdict is Verdict.NOT_ASSESSED]
     if unjudged and opinion.score is not None:
-        reasons = sorted({wording.REASONS[track.reason] for track in unjudged if track.reason})
+        reasons = sorted(
+            {wording.OF_ONE.get(track.reason, wording.REASONS[track.reason]) for track in unjudged if track.reason}
+        )
         parts.append(f"{len(unjudged)} of {len(tracks)} people not judged: {'; '.join(reasons)}.")
     if opinion.band is not None and opinion.band.widened_by:
         parts.append(wording.wider_band(opinion.band))

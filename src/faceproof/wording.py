@@ -5,6 +5,7 @@ No word here claims more than a verdict carries: a score is evidence, not proof,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from faceproof.results import AppliedBand, QualityAxis, Reason, Report, TrackScore, Verdict
@@ -35,6 +36,13 @@ REASONS = {
     Reason.SUSPICIOUS_MOMENTS: "some moments look manipulated, most do not",
 }
 
+# Of one person, after "not judged:".
+OF_ONE = {
+    Reason.FACES_TOO_SMALL: "too small",
+    Reason.FACES_TOO_BLURRED: "too blurred",
+    Reason.TOO_FEW_FACES: "seen in too few frames",
+}
+
 WIDER_BECAUSE: dict[QualityAxis, str] = {
     "face_side": "the face is only {value:.0f} pixels wide",
     "sharpness": "the face is blurred or strongly compressed",
@@ -49,7 +57,7 @@ REMEDIES = {
     Reason.FACES_TOO_SMALL: "A copy of higher resolution would help.",
     Reason.FACES_TOO_BLURRED: "A sharper or less compressed copy would help.",
     Reason.TOO_FEW_FACES: "More frames would help: --frames all.",
-    Reason.INSIDE_BAND: "A less compressed original, or a second detector, would help.",
+    Reason.INSIDE_BAND: "A less compressed original, or a second detector, may help.",
     Reason.MEMBERS_DISAGREE: "Look at each detector's own result.",
     Reason.SUSPICIOUS_MOMENTS: "Look at those moments: a forgery may fill part of a video only.",
 }
@@ -128,16 +136,34 @@ def headline(report: Report) -> str:
     """The verdict in one sentence: who and when for FAKE, why for the outcomes without an opinion."""
     text = HEADLINES[report.verdict]
     if report.verdict is Verdict.FAKE:
-        named = [person(t) for t in report.tracks if t.verdict is Verdict.FAKE]
+        named = _some([t for t in report.tracks if t.verdict is Verdict.FAKE])
         if named:
-            text += " in " + listed(named)
+            text += f" in {named}"
     elif report.reason is not None:
+        if report.verdict is Verdict.INCONCLUSIVE and any(t.verdict is Verdict.REAL for t in report.tracks):
+            # Else it would seem to be said of everybody.
+            text += f" about {_some([t for t in report.tracks if t.verdict is Verdict.INCONCLUSIVE])}"
         text += f": {REASONS[report.reason]}"
     return text
 
 
+_NAMED = 6
+
+
+def _some(tracks: Sequence[TrackScore]) -> str:
+    """Whom it is about, in the order they are listed; of a crowd, the most suspicious and how many more."""
+    if len(tracks) <= _NAMED:
+        return listed([person(track) for track in tracks])
+    chosen = sorted(tracks, key=lambda track: -(track.score or 0.0))[: _NAMED - 1]
+    named = [person(track) for track in sorted(chosen, key=lambda track: track.id)]
+    return listed([*named, f"{len(tracks) - len(named)} more"])
+
+
 def second_line(report: Report) -> str:
     """What the verdict does not mean, and what would help."""
+    if report.reason is Reason.INSIDE_BAND:
+        # The first line has said already that the score decides nothing.
+        return REMEDIES[report.reason]
     text = SECOND_LINES[report.verdict]
     if report.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_ASSESSED) and report.reason is not None:
         text += f" {REMEDIES[report.reason]}"
@@ -178,7 +204,7 @@ def track_line(track: TrackScore) -> str:
         if track.reason is Reason.SUSPICIOUS_MOMENTS:
             return f"cannot tell: suspicious {', '.join(span(s.start, s.end) for s in track.suspicious[:3])}"
         return "cannot tell"
-    return f"not judged: {REASONS[track.reason]}" if track.reason else "not judged"
+    return f"not judged: {OF_ONE.get(track.reason, REASONS[track.reason])}" if track.reason else "not judged"
 
 
 def wider_band(band: AppliedBand) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
 from faceproof import wording
 from faceproof.cli import terminal
-from faceproof.cli.terminal import curve, print_report, print_table, typed
+from faceproof.cli.terminal import curve, one_line, print_report, print_table, typed
 from faceproof.results import FaceScore, FailedInput, FrameScore, Report
 
 from ..ops.made_reports import made_report
@@ -97,3 +99,21 @@ def test_an_error_names_its_file_once() -> None:
 @pytest.mark.parametrize(("path", "shown"), [("-x.mp4", "./-x.mp4"), ("a b.mp4", "'a b.mp4'"), ("a.mp4", "a.mp4")])
 def test_a_path_is_shown_as_it_is_typed(path: str, shown: str) -> None:
     assert typed(path) == shown
+
+
+@settings(deadline=None, max_examples=60)  # a process each
+@given(
+    st.text(st.characters(exclude_characters="\0"), min_size=1).map(
+        lambda text: os.fsdecode(text.encode("utf-8", "replace"))
+    )
+)
+@example("new\nline.jpg")
+@example("it's \\ \x1b[2J.mp4")
+@example(os.fsdecode(b"caf\xe9.mp4"))
+@example("\u200d\N{GRINNING FACE}.png")
+def test_bash_reads_a_path_as_it_is(path: str) -> None:
+    shown = typed(path)
+    assert one_line(shown) == shown, "nothing in it moves the cursor"
+    environment = {"LC_ALL": "C.UTF-8"}
+    read = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True, env=environment).stdout
+    assert read == os.fsencode(f"./{path}" if path.startswith("-") else path)

@@ -120,3 +120,33 @@ def test_flowing_keeps_words_and_paragraphs(paragraphs: list[list[str]]) -> None
     assert flowed is not None
     assert flowed.split("\n\n") == [" ".join(" ".join(lines).split()) for lines in paragraphs]
     assert flowing(flowed) == flowed
+
+
+@pytest.mark.parametrize("verb", ["scan", "explain", "watch"])
+def test_an_empty_name_is_not_the_folder_one_is_in(run: Run, desk: Path, verb: str) -> None:
+    ran = run(verb, "")
+    assert ran.code == 2
+    assert "a name that was given is empty" in ran.err
+
+
+def test_a_pattern_that_nothing_fits_is_told_as_one(run: Run, desk: Path) -> None:
+    ran = run("scan", "*.webm")
+    assert ran.code == 2
+    assert "No name fits the pattern" in ran.err
+    (desk / "why?.mp4").write_bytes(b"")
+    assert "is empty" in run("scan", "why?.mp4").err, "a name may hold such signs"
+    assert "does not exist" in run("scan", "*.webm", "gone.mp4").out, "the others go on"
+
+
+@pytest.mark.parametrize("verb", ["scan", "explain", "overlay", "watch"])
+def test_frames_that_are_none_are_answered_with_all_there_are(run: Run, desk: Path, clip_mp4: Path, verb: str) -> None:
+    place = desk if verb == "watch" else clip_mp4
+    ran = run(verb, place, "--frames", "twelve")
+    assert ran.code == 2
+    assert "Use auto, a count such as 32, every:10 or all." in said(ran.err)
+
+
+def test_faces_has_no_auto_to_offer(run: Run, clip_mp4: Path, tmp_path: Path) -> None:
+    ran = run("faces", clip_mp4, "--frames", "auto", "--out", tmp_path / "crops")
+    assert ran.code == 2
+    assert "Use a count such as 32, every:10 or all." in said(ran.err)

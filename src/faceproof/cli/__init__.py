@@ -129,7 +129,7 @@ def main() -> None:
     """The command as a function, which raises SystemExit. Errors raised on purpose become one line and a remedy on stderr;
     Ctrl-C ends with 130, SIGTERM 143."""
     from faceproof.cli.outlets import check_all_said
-    from faceproof.cli.usage import WrongUsage, dash_remedy, told
+    from faceproof.cli.usage import WrongUsage, check_words, dash_remedy, told
     from faceproof.errors import FaceproofError, OptionError
 
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -140,6 +140,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
+            check_words(sys.argv[1:])
             code = for_verb(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="faceproof", standalone_mode=False)
         finally:
             check_all_said()

@@ -236,14 +236,13 @@ def verify(
 
 
 def options_of(detector: str | None, frames: str, device: str, precision: str) -> ScanOptions:
-    from faceproof import media
     from faceproof.batch import ScanOptions
+    from faceproof.cli.usage import check_sampling
     from faceproof.errors import OptionError
 
     if precision not in ("auto", "fp32", "bf16"):
         raise OptionError(f"--precision cannot be {precision!r}", remedy="Use auto, fp32 or bf16.")
-    if frames != "auto":
-        media.parse_sampling(frames)
+    check_sampling(frames)
     return ScanOptions(detector, frames, device, precision)  # type: ignore[arg-type]
 
 
@@ -288,8 +287,8 @@ def hottest_lines(shown: Shown, *, video: bool = True) -> list[str]:
         if best is None or best.heat is None:
             continue
         who = f"person {number}" if number else "whole picture"
-        when = f"at {clock(best.time)} scores {best.p_fake:.2f}: " if video else ""
-        lines.append(f"  {who:<10}{when}{place_in_words(best.heat.heat)}")
+        when = f"at {clock(best.time)}, score {best.p_fake:.2f}: " if video else ""
+        lines.append(f"  {who:<10}{when}heat {place_in_words(best.heat.heat)}")
     return lines
 
 

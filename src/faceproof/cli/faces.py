@@ -31,6 +31,7 @@ def faces(
     from faceproof import faces as room
     from faceproof import media
     from faceproof.cli.terminal import one_line, out_console, put, say
+    from faceproof.cli.usage import check_sampling
     from faceproof.detectors.catalog import DEFAULT_DETECTOR, find_spec
     from faceproof.detectors.spec import Margin
     from faceproof.errors import OptionError, OutputError
@@ -39,7 +40,7 @@ def faces(
 
     if mode not in ("thorough", "fast"):
         raise OptionError(f"--faces cannot be {mode!r}", remedy="Use thorough or fast.")
-    media.parse_sampling(frames)
+    check_sampling(frames, auto=False)
     square = Margin(kind="square", value=margin)
     certain = find_spec(DEFAULT_DETECTOR).spec.verdict.min_detection
     detector = room.FaceDetector(mode=mode)  # type: ignore[arg-type]

@@ -167,6 +167,7 @@ def scan(
         print_table,
         say,
     )
+    from faceproof.cli.usage import check_patterns, check_sampling
     from faceproof.errors import OptionError
     from faceproof.result_files import as_csv, as_json, as_json_lines, most_suspicious_first, write_whole
     from faceproof.results import FailedInput, Report, Verdict
@@ -175,11 +176,11 @@ def scan(
         raise OptionError(f"--precision cannot be {precision!r}", remedy="Use auto, fp32 or bf16.")
     if faces not in ("thorough", "fast"):
         raise OptionError(f"--faces cannot be {faces!r}", remedy="Use thorough or fast.")
-    if frames != "auto":
-        media.parse_sampling(frames)
+    check_sampling(frames)
+    check_patterns(paths)
     to_stdout = [name for name in (json_file, csv_file) if str(name) == "-"]
     if len(to_stdout) > 1:
-        raise OptionError("only one of --json and --csv can be -")
+        raise OptionError("only one of --json and --csv can be -", remedy="Give the other a file.")
     if key is not None and evidence is None:
         raise OptionError("--key signs evidence", remedy="Add --evidence DIR.")
     default = media.Limits()
@@ -249,7 +250,7 @@ def scan(
         console = out_console()
         only = ordered[0] if single else None
         if isinstance(only, Report):
-            print_report(console, only, hint=report_page is None)
+            print_report(console, only, hint=report_page is None and evidence is None)
         elif only is None:
             print_table(console, ordered, hint=report_page is None and evidence is None)
             tell_passed_over(passed_over, len(kept_before))
@@ -332,7 +333,7 @@ def _run(
         if known:
             outcomes = list(known.items())
             files = [path for path in files if path not in known]
-            say(f"Going on: {len(known)} of {len(known) + len(files)} were done (--no-resume starts over)")
+            say(f"Going on: {len(known)} of {len(known) + len(files)} are done already (--no-resume starts over)")
     try:
         with _progress(len(files)) as (progress, on_event):
             task = progress.add_task("", total=len(files)) if progress is not None and len(files) > 1 else None
@@ -344,7 +345,8 @@ def _run(
                     progress.update(task, advance=1, description=one_line(path.name)[:40])
     except (KeyboardInterrupt, SystemExit):  # the latter is what SIGTERM raises
         if journal is not None:
-            say(f"{len(outcomes)} results are kept; run the same command again to go on.")
+            kept = "1 result is" if len(outcomes) == 1 else f"{len(outcomes)} results are"
+            say(f"{kept} kept; run the same command again to go on.")
         elif outcomes:
             # Nobody wrote them down: what is known by now is shown.
             print_table(error_console(), most_suspicious_first(outcome for _, outcome in outcomes))

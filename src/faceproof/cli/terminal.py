@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -62,8 +63,19 @@ def failure(outcome: FailedInput) -> str:
 
 
 def typed(path: str) -> str:
-    """A path as one types it: quoted, and never taken for an option."""
-    return one_line(shlex.quote(f"./{path}" if path.startswith("-") else path))
+    """A path as one types it: quoted, and never taken for an option. What cannot be typed is written as bash reads it."""
+    path = f"./{path}" if path.startswith("-") else path
+    if path.isprintable():
+        return shlex.quote(path)
+    return f"$'{''.join(map(_escaped, path))}'"
+
+
+def _escaped(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable() or character in "\n\t\r":
+        return one_line(character)
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def put(console: Console, text: Text | str, *, hang: int = 0) -> None:
@@ -101,7 +113,7 @@ def print_report(console: Console, report: Report, *, hint: bool = False) -> Non
         put(console, Text(report.note, style="dim"))
     if hint and report.verdict in (Verdict.FAKE, Verdict.INCONCLUSIVE):
         # Whole, so that it can be copied.
-        where = f"faceproof explain {typed(report.media.path)} --report report.html shows where."
+        where = f"See where: faceproof explain {typed(report.media.path)} --report report.html"
         console.print(Text(where, style="dim"), soft_wrap=True)
 
 
@@ -147,8 +159,8 @@ def _nearest(times: Sequence[float], time: float) -> int:
 
 
 def print_table(console: Console, outcomes: Sequence[Report | FailedInput], *, hint: bool = False) -> None:
-    """Many files, already sorted: one line each, a summary, and failures with their remedies at the end. ``hint``: with
-    how to see where."""
+    """Many files, already sorted: one line each, failures with their remedies, a summary. ``hint``: with how to see
+    where."""
     reports = [outcome for outcome in outcomes if isinstance(outcome, Report)]
     failures = [outcome for outcome in outcomes if isinstance(outcome, FailedInput)]
     room = min(_LONGEST_NAME, max(24, console.width // 2)) if console.is_terminal else None
@@ -159,25 +171,29 @@ def print_table(console: Console, outcomes: Sequence[Report | FailedInput], *, h
         line.append(name + " " * (width - cell_len(name)), style="bold")
         line.append(f"  {_in_a_table(report)}", style=COLOURS[report.verdict])
         put(console, line, hang=6)
+    for outcome in failures:
+        put(console, Text.assemble("failed  ", (one_line(failure(outcome)), "bold")), hang=8)
+        put(console, Text(f"        {outcome.remedy}", style="dim"), hang=8)
+    # Last, where somebody looks after a long list.
     counts = [
-        f"{sum(report.verdict is verdict for report in reports)} {words}"
+        f"{count} {words}"
         for verdict, words in (
             (Verdict.FAKE, "with signs of manipulation"),
             (Verdict.REAL, "without"),
             (Verdict.INCONCLUSIVE, "undecided"),
             (Verdict.NOT_ASSESSED, "with nothing to judge"),
         )
+        if (count := sum(report.verdict is verdict for report in reports)) or verdict is Verdict.FAKE
     ]
-    summary = f"{len(outcomes)} {'file' if len(outcomes) == 1 else 'files'}: {', '.join(counts)}"
     if failures:
-        summary += f", {len(failures)} failed"
-    put(console, Text(summary, style="bold"))
+        counts.append(f"{len(failures)} failed")
+    put(
+        console,
+        Text(f"{len(outcomes)} {'file' if len(outcomes) == 1 else 'files'}: {', '.join(counts)}", style="bold"),
+    )
     if hint and any(report.verdict in (Verdict.FAKE, Verdict.INCONCLUSIVE) for report in reports):
-        shows = "A score is evidence, not proof. faceproof explain FILE --report report.html shows where."
+        shows = "A score is evidence, not proof. See where: faceproof explain FILE --report report.html"
         put(console, Text(shows, style="dim"))
-    for outcome in failures:
-        put(console, Text.assemble("failed  ", (one_line(failure(outcome)), "bold")), hang=8)
-        put(console, Text(f"        {outcome.remedy}", style="dim"), hang=8)
 
 
 def _in_a_table(report: Report) -> str:

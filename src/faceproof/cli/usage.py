@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -92,3 +93,36 @@ def dash_remedy(words: Sequence[str]) -> str:
 
             return f"{word!r} is a file, but was read as options: write {typed(word)}, or -- before the names."
     return ""
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raises :class:`faceproof.errors.OptionError` for an empty name, which would stand for the folder one is in."""
+    from faceproof.errors import OptionError
+
+    if words[:1] and words[0] in ("scan", "faces", "explain", "overlay", "watch", "verify") and "" in words:
+        raise OptionError("a name that was given is empty", remedy="Perhaps a variable of the shell is not set.")
+
+
+def check_sampling(frames: str, *, auto: bool = True) -> None:
+    """Raises :class:`faceproof.errors.OptionError` where ``--frames`` has another value than its help names."""
+    from faceproof.errors import OptionError
+    from faceproof.media import parse_sampling
+
+    if auto and frames == "auto":
+        return
+    try:
+        parse_sampling(frames)
+    except OptionError as error:
+        kinds = f"Use {'auto, ' if auto else ''}a count such as 32, every:10 or all."
+        raise OptionError(f"--frames cannot be {frames!r}", remedy=kinds) from error
+
+
+def check_patterns(paths: Sequence[Path]) -> None:
+    """Raises :class:`faceproof.errors.OptionError` where all that was given are patterns that nothing fits."""
+    from faceproof.errors import OptionError
+
+    if paths and all(re.search(r"[*?]", str(path)) and not os.path.lexists(path) for path in paths):
+        raise OptionError(
+            f"no file is called {' or '.join(map(str, paths))}",
+            remedy="No name fits the pattern. A folder can be given whole: faceproof scan .",
+        )
