@@ -122,14 +122,16 @@ def test_drift_is_remembered_and_found(run: Run, home: Path, tmp_path: Path) -> 
 def test_labels_become_numbers_and_a_set_to_train_on(run: Run, home: Path, tmp_path: Path, astronaut_png: Path) -> None:
     assert run("scan", "-d", "toy", astronaut_png, "--json", tmp_path / "r.json").code == 0
     assert "1 scans kept" in run("labels", "remember", tmp_path / "r.json").out
-    assert "is real" in run("label", astronaut_png, "real", "--by", "ann").out
+    assert "is real" in run("labels", "add", astronaut_png, "real", "--by", "ann").out
     told = run("labels", "report").out
     assert "toy 1.0" in told
     assert "1.00" in told  # one real file called fake: every labelled real one is a false alarm
     assert "1 files. Written" in run("labels", "export", tmp_path / "train.csv", "--only-mistakes").out
     assert str(astronaut_png) in (tmp_path / "train.csv").read_text()
-    assert run("label", astronaut_png, "maybe").code == 2
-    assert run("label", "nowhere.mp4", "fake").code == 2
+    assert run("labels", "add", astronaut_png, "maybe").code == 2
+    assert run("labels", "add", "nowhere.mp4", "fake").code == 2
+    assert "is real" in run("label", astronaut_png, "real", "--by", "ann").out, "the old name, which help leaves out"
+    assert " label " not in run("--help").out
 
 
 def test_an_experiment_from_the_command_line(run: Run, home: Path, astronaut_png: Path) -> None:

@@ -1,4 +1,4 @@
-"""`faceproof ensemble`, `models`, `drift`, `label`, `labels`, `ab`, `fleet` and `benchmark-against`."""
+"""`faceproof ensemble`, `models`, `drift`, `labels`, `ab`, `fleet` and `benchmark-against`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`faceproof drift`, `label`, `labels` and `ab`: what happens to a detector after it was released."""
+"""`faceproof drift`, `labels` and `ab`: what happens to a detector after it was released."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from faceproof.results import Report
 
 _drift = typer.Typer(no_args_is_help=True, help="Notice when files or scores stop looking like they used to.")
-_labels = typer.Typer(no_args_is_help=True, help="What people found out about files, and what it says.")
+_labels = typer.Typer(no_args_is_help=True, help="What files turned out to be, and what that says of a detector.")
 _ab = typer.Typer(no_args_is_help=True, help="Try a detector on a share of the files, or in the shadow.")
 _Reports = Annotated[
     Path, typer.Argument(metavar="REPORTS", help="JSON Lines as `scan --json` writes them; - is stdin.")
@@ -23,8 +23,8 @@ _Reports = Annotated[
 
 def register(app: typer.Typer) -> None:
     app.add_typer(_drift, name="drift")
-    app.command(name="label")(label)
     app.add_typer(_labels, name="labels")
+    app.command(name="label", hidden=True)(label)  # what `labels add` was called
     app.add_typer(_ab, name="ab")
 
 
@@ -101,9 +101,10 @@ def check_drift(
         raise typer.Exit(1)
 
 
+@_labels.command("add")
 def label(
     what: Annotated[str, typer.Argument(metavar="FILE|SHA256", help="A file, or the sha256 a report names.")],
-    truth: Annotated[str, typer.Argument(metavar="fake|real")],
+    truth: Annotated[str, typer.Argument(metavar="fake|real", help="What it is.")],
     by: Annotated[str, typer.Option(help="Whose word it is.")] = "",
     note: Annotated[str, typer.Option(help="How it is known.")] = "",
 ) -> None:
