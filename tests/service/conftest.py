@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -22,6 +23,9 @@ from service_under_test import make_settings  # noqa: E402
 from faceproof.service.app import make_app  # noqa: E402
 from faceproof.service.site import Site  # noqa: E402
 from servers import PostgreSQL, Redis  # noqa: E402
+
+if TYPE_CHECKING:
+    import browsing
 
 
 @pytest.fixture
@@ -58,3 +62,32 @@ def redis() -> Iterator[Redis]:
     server = Redis()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsing.Site]:
+    """The page of a service with one worker process, shared by a module's tests."""
+    from browsing import Site as Served
+
+    served = Served(tmp_path_factory.mktemp("page"), workers=1)
+    yield served
+    served.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from browsing import start_browser
+
+    driver = start_browser()
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def quiet_console(browser: Any) -> Iterator[None]:
+    """The browser's console stays empty: no blocked script, no missing file, no error."""
+    browser.get_log("browser")
+    yield
+    said = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    # A key that is refused is answered with 401, which the browser notes.
+    assert [one for one in said if "401" not in one] == []

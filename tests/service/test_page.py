@@ -3,95 +3,20 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from service_under_test import free_port, make_clip, make_picture, make_settings, wait_for
+from browsing import By, Site, find, result_of, upload, webdriver
+from selenium.webdriver.common.keys import Keys
+from service_under_test import make_clip, make_picture, wait_for
 
 from faceproof.detectors.calibration import calibrate
 from faceproof.results import AppliedCalibration
 from faceproof.service import keys
-from faceproof.service.app import WEB, make_app
-from servers import require
+from faceproof.service.app import WEB
 
-webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-
-pytestmark = pytest.mark.xdist_group("page")
-
-
-class Site:
-    """A server in this process, on a port of its own."""
-
-    def __init__(self, data: Path, **given: Any) -> None:
-        port = given.pop("port", None) or free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self.app = make_app(make_settings(data, port=port, **given))
-        self._server = uvicorn.Server(uvicorn.Config(self.app, port=port, log_config=None, timeout_graceful_shutdown=2))
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        wait_for(lambda: self._server.started, what="the server")
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(30)
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("page"), workers=1)
-    yield site
-    site.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = require("chromium", "google-chrome")
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--disable-gpu",
-        "--window-size=1200,900",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(require("chromedriver")))
-    driver.set_page_load_timeout(30)
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(autouse=True)
-def _no_complaints(browser: Any) -> Iterator[None]:
-    """The browser's console stays empty: no blocked script, no missing file, no error."""
-    browser.get_log("browser")
-    yield
-    said = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    # A key that is refused is answered with 401, which the browser notes.
-    assert [one for one in said if "401" not in one] == []
-
-
-def find(browser: Any, css: str) -> Any:
-    return wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, css), what=css)[0]
-
-
-def upload(browser: Any, page: Site, path: Path) -> None:
-    browser.get(page.url)
-    find(browser, "#file").send_keys(str(path))
-
-
-def result_of(browser: Any, page: Site, tmp_path: Path, content: bytes, name: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    upload(browser, page, path)
-    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, ".verdict, #result"), what="the result")
+pytestmark = [pytest.mark.xdist_group("page"), pytest.mark.usefixtures("quiet_console")]
 
 
 def test_from_dropping_a_file_to_the_verdict(browser: Any, page: Site, tmp_path: Path) -> None:

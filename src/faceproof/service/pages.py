@@ -66,7 +66,7 @@ def _caller(request: Request, scope: str = "read") -> Caller | None:
     return caller
 
 
-def _to_sign_in(request: Request) -> RedirectResponse:
+def _to_sign_in() -> RedirectResponse:
     return RedirectResponse("/sign-in", status_code=303)
 
 
@@ -97,7 +97,7 @@ def problem_page(request: Request, problem: Mapping[str, Any]) -> Response:
 def home(request: Request, site: TheSite) -> Response:
     caller = _caller(request)
     if caller is None:
-        return _to_sign_in(request)
+        return _to_sign_in()
     recent = [_row(job) for job in search(site, caller, limit=6)]
     return _page(request, "home.html", caller, {"recent": recent, "detectors": _detectors(site)})
 
@@ -112,7 +112,7 @@ def history(
 ) -> Response:
     caller = _caller(request)
     if caller is None:
-        return _to_sign_in(request)
+        return _to_sign_in()
     chosen = Verdict(verdict) if verdict in Verdict.__members__ else None
     failed = State.FAILED if verdict == "failed" else None
     found = search(site, caller, q=q, verdict=chosen, state=failed, after=after or None, limit=31)
@@ -125,7 +125,7 @@ def history(
 def detectors(request: Request, site: TheSite) -> Response:
     caller = _caller(request)
     if caller is None:
-        return _to_sign_in(request)
+        return _to_sign_in()
     return _page(request, "detectors.html", caller, {"detectors": _detectors(site)})
 
 
@@ -133,7 +133,7 @@ def detectors(request: Request, site: TheSite) -> Response:
 def job_page(request: Request, job_id: str, site: TheSite) -> Response:
     caller = _caller(request)
     if caller is None:
-        return _to_sign_in(request)
+        return _to_sign_in()
     job = find_job(site, caller, job_id)
     report = stored_report(site, job.id) if job.state == State.DONE else None
     if report is None:
@@ -147,7 +147,7 @@ def job_page(request: Request, job_id: str, site: TheSite) -> Response:
 def compare(request: Request, first: str, second: str, site: TheSite) -> Response:
     caller = _caller(request)
     if caller is None:
-        return _to_sign_in(request)
+        return _to_sign_in()
     sides = []
     for job_id in (first, second):
         job = find_job(site, caller, job_id)
@@ -227,22 +227,18 @@ def _result(site: Site, job: Job, report: Report) -> dict[str, Any]:
 def finding(report: Report) -> str:
     """Who and when, or why not: the first half of the second line."""
     if report.verdict is Verdict.FAKE:
-        accused = sorted((t for t in report.tracks if t.verdict is Verdict.FAKE), key=lambda t: -(t.score or 0.0))
-        parts = []
-        for track in accused[:MOST_NAMED]:
-            longest = max(track.suspicious, key=lambda span: span.end - span.start, default=None)
-            when = f" {_between(longest.start, longest.end)}" if longest and report.media.kind == "video" else ""
-            parts.append(f"{wording.person(track)}{when}")
-        if len(accused) > MOST_NAMED:
-            parts.append(f"{len(accused) - MOST_NAMED} more")
-        text = wording.listed(parts)
-        return f"{text[:1].upper()}{text[1:]}." if text else ""
-    if report.reason is not None:
-        text = wording.REASONS[report.reason]
-        return f"{text[:1].upper()}{text[1:]}."
-    return ""
+        return wording.when(report) or _accused(report)
+    if report.reason is None:
+        return ""
+    text = wording.REASONS[report.reason]
+    return f"{text[:1].upper()}{text[1:]}. {wording.when(report)}".strip()
 
 
-def _between(start: float, end: float) -> str:
-    first, last = wording.clock(start), wording.clock(end)
-    return f"at {first}" if first == last else f"between {first} and {last}"
+def _accused(report: Report) -> str:
+    """Who, in a picture, the most suspicious first."""
+    accused = sorted((t for t in report.tracks if t.verdict is Verdict.FAKE), key=lambda t: -(t.score or 0.0))
+    parts = [wording.person(track) for track in accused[:MOST_NAMED]]
+    if len(accused) > MOST_NAMED:
+        parts.append(f"{len(accused) - MOST_NAMED} more")
+    text = wording.listed(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""

@@ -2,13 +2,28 @@
 
 const token = document.querySelector('meta[name="csrf"]').content;
 
+const AWAY = "The server does not answer. Try again in a moment.";
+
 export async function call(method, address, json) {
   const headers = { "X-CSRF-Token": token };
   if (json !== undefined) headers["Content-Type"] = "application/json";
-  const answer = await fetch(address, { method, headers, body: json === undefined ? undefined : JSON.stringify(json) });
+  const body = json === undefined ? undefined : JSON.stringify(json);
+  const answer = await fetch(address, { method, headers, body }).catch(() => { throw new Error(AWAY); });
   if (answer.ok) return answer.status === 204 ? null : answer.json();
-  const problem = await answer.json().catch(() => ({}));
-  throw new Error([problem.detail, problem.remedy].filter(Boolean).join(". ") || `The server answered ${answer.status}.`);
+  throw new Error(inWords(answer.status, await answer.json().catch(() => ({}))));
+}
+
+function inWords(status, problem) {
+  // Whoever sees this page came in once: their session is over. They have no use for a header's name.
+  if (status === 401) return "Your session is over. Reload the page to sign in again.";
+  return [problem.detail, problem.remedy].filter(Boolean).join(". ") || `The server answered ${status}.`;
+}
+
+// Whether a file is there. False while it is being made; an error says why it never will be.
+export async function isThere(address) {
+  const answer = await fetch(address, { headers: { Range: "bytes=0-0" } }).catch(() => { throw new Error(AWAY); });
+  if (answer.ok) return answer.status !== 202;
+  throw new Error(inWords(answer.status, await answer.json().catch(() => ({}))));
 }
 
 export function send(form, onProgress) {
@@ -22,7 +37,7 @@ export function send(form, onProgress) {
       let body = {};
       try { body = JSON.parse(request.responseText); } catch { /* not JSON: the status says enough */ }
       if (request.status < 300) resolve(body);
-      else reject(new Error([body.detail, body.remedy].filter(Boolean).join(". ") || `The server answered ${request.status}.`));
+      else reject(new Error(inWords(request.status, body)));
     };
     request.onerror = () => reject(new Error("The connection broke off. Send the file again."));
     request.send(form);

@@ -56,12 +56,12 @@ export class Boxes {
   draw() {
     const { canvas, medium, report } = this;
     const shown = medium.getBoundingClientRect(), density = window.devicePixelRatio || 1;
-    canvas.width = shown.width * density;
-    canvas.height = shown.height * density;
+    const scale = Math.min(shown.width / report.media.width, shown.height / report.media.height) * density;
+    // The canvas has the medium's own shape and is fitted into the screen as the medium is: on paper too, where nothing is drawn anew.
+    canvas.width = report.media.width * scale;
+    canvas.height = report.media.height * scale;
     const pen = canvas.getContext("2d");
     if (!this.on || this.hidden) return;
-    const scale = Math.min(shown.width / report.media.width, shown.height / report.media.height) * density;
-    pen.translate((canvas.width - report.media.width * scale) / 2, (canvas.height - report.media.height * scale) / 2);
     const now = this.isVideo ? medium.currentTime : 0;
     const drawn = [];
     for (const judged of [false, true]) {

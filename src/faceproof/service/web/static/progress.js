@@ -19,14 +19,15 @@ function follow(jobId) {
   const bar = document.getElementById("bar");
   const stages = { faces: "Looking for faces and judging them", evidence: "Preparing the evidence" };
   let told = stage.textContent;
-  const tell = (words) => { told = stage.textContent = words; };
+  const show = (words) => { if (stage.textContent !== words) stage.textContent = words; };  // screen readers say it anew
+  const tell = (words) => { told = words; show(words); };
   const source = new EventSource(`/v1/jobs/${jobId}/events`);
   // The browser connects again by itself, except where the server says that there is nothing to follow any more.
   source.addEventListener("error", () => {
     if (source.readyState === EventSource.CLOSED) setTimeout(() => window.location.reload(), 2000);
-    else stage.textContent = "The server does not answer. Trying again; the file is not lost.";
+    else show("The server does not answer. Trying again; the file is not lost.");
   });
-  source.addEventListener("open", () => { stage.textContent = told; });
+  source.addEventListener("open", () => show(told));
   source.addEventListener("state", (event) => {
     const { state } = JSON.parse(event.data);
     if (state === "running") tell("Opening the file");

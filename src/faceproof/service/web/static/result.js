@@ -1,4 +1,4 @@
-import { call, clock, complain, wireDelete } from "./api.js";
+import { call, clock, complain, isThere, wireDelete } from "./api.js";
 import { Boxes } from "./boxes.js";
 
 const place = document.getElementById("result");
@@ -8,7 +8,7 @@ const seekbar = document.getElementById("seek");
 const isVideo = place.dataset.kind === "video";
 
 wireDelete(jobId);
-const report = await call("GET", `/v1/jobs/${jobId}/report.json`);
+const report = await call("GET", `/v1/jobs/${jobId}/report.json`).catch((error) => { complain(error); throw error; });
 const boxes = new Boxes(document.getElementById("boxes"), medium, report);
 document.getElementById("show-boxes").addEventListener("change", (event) => { boxes.on = event.target.checked; boxes.draw(); });
 
@@ -71,23 +71,20 @@ for (const button of document.querySelectorAll(".seek[data-time]")) {
   button.addEventListener("click", () => { seek(Number(button.dataset.time)); medium.scrollIntoView({ block: "nearest" }); });
 }
 
+let asked = 0;
 document.getElementById("show-heat")?.addEventListener("change", async (event) => {
   const box = event.target, time = medium.currentTime;
   const drawn = `/v1/jobs/${jobId}/overlay.mp4`;
   if (!box.checked) { medium.src = `/v1/jobs/${jobId}/media`; medium.currentTime = time; boxes.hidden = false; note.textContent = ""; return; }
   note.textContent = "The video is being drawn; this takes a moment.";
-  for (;;) {
-    const answer = await fetch(drawn, { headers: { Range: "bytes=0-0" } });
-    if (answer.status === 202) { await new Promise((done) => setTimeout(done, 2000)); continue; }
-    if (!answer.ok) {
-      const problem = await answer.json().catch(() => ({}));
-      note.textContent = problem.detail ?? "The video could not be drawn.";
-      box.checked = false;
-      return;
-    }
-    break;
+  const mine = ++asked;
+  try {
+    while (box.checked && mine === asked && !(await isThere(drawn))) await new Promise((done) => setTimeout(done, 2000));
+  } catch (error) {
+    note.textContent = error.message;
+    box.checked = false;
   }
-  if (!box.checked) return;
+  if (!box.checked || mine !== asked) return;
   note.textContent = "";
   boxes.hidden = true;
   medium.src = drawn;

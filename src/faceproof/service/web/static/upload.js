@@ -32,6 +32,7 @@ async function one(file) {
   const name = document.createElement("span");
   name.textContent = file.name;
   const state = document.createElement("span");
+  state.setAttribute("aria-hidden", "true");  // screen readers ask the bar; each per cent spoken would drown the rest
   const bar = document.createElement("progress");
   bar.max = 1;
   bar.value = 0;
@@ -44,6 +45,7 @@ async function one(file) {
   body.append("file", file);
   try {
     const job = await send(body, (share) => { bar.value = share; state.textContent = `${Math.round(share * 100)} %`; });
+    state.removeAttribute("aria-hidden");
     state.textContent = !job.reused ? "Sent" : job.state === "done" ? "Judged before" : "Sent before";
     const link = document.createElement("a");
     link.href = `/jobs/${job.id}`;
