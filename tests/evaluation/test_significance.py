@@ -76,6 +76,27 @@ def test_mcnemar_by_hand() -> None:
     assert mcnemar(right_a, right_a).p_value == 1
 
 
+def test_mcnemar_takes_a_source_for_one_witness() -> None:
+    right_a, right_b = np.array([True] * 10), np.array([False] * 10)
+    assert mcnemar(right_a, right_b).p_value == pytest.approx(2 * 0.5**10)
+    assert mcnemar(right_a, right_b, np.repeat([0, 1], 5)).p_value == pytest.approx(0.5)
+    assert mcnemar(right_a, right_b, np.arange(10)).p_value == pytest.approx(2 * 0.5**10)
+    # 3 and 1 for A, 1 for B: of the 8 signs of (3, 1, 1) those that reach 3 or -3 are all but 3 - 1 - 1 and its mirror.
+    right_a = np.array([True, True, True, True, False])
+    assert mcnemar(right_a, ~right_a, np.array([0, 0, 0, 1, 2])).p_value == pytest.approx(6 / 8)
+
+
+def test_mcnemar_keeps_its_level_where_files_fall_together() -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(40), 5)
+    low = 0
+    for _ in range(400):
+        shared, own, noise = rng.normal(size=40), rng.normal(0, 1.5, (2, 40)), rng.normal(0, 0.5, (2, 200))
+        right_a, right_b = (shared + own)[:, group] + noise > -0.3
+        low += mcnemar(right_a, right_b, group).p_value < 0.05
+    assert low <= 0.08 * 400
+
+
 def test_compare_counts_what_only_one_of_them_judged() -> None:
     a, b = gaussian_table(0, 200, apart=3), gaussian_table(0, 200, apart=0.2)
     b.score[:10] = np.nan
