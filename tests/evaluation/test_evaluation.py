@@ -148,6 +148,9 @@ def test_band_is_fitted_on_the_calibration_split_only() -> None:
     halves = check_band(gaussian_table(0, 800, apart=2), 0.05)
     assert halves is not None
     assert halves.reals + halves.fakes == 800
+    turns = np.arange(800) % 2
+    scores = np.clip(np.random.default_rng(0).normal(0.3 + 0.4 * turns, 0.15), 0, 1)
+    assert check_band(ScoreTable.of([f"{row:03d}" for row in range(800)], turns, scores), 0.05) is not None
 
 
 def test_a_promise_is_held_against_the_verdicts_and_chance_is_not_called_a_breach() -> None:

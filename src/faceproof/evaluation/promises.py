@@ -41,12 +41,24 @@ def check_band(video: ScoreTable, max_false_alarms: float, max_misses: float | N
         if fitting.any() and not fitting.all():
             band = fit_band(seen.select(fitting), **rates)  # type: ignore[arg-type]
             return _check(band, seen, [(band, ~fitting)], "fitted to the calibration split, judged on the rest")
-        half = seen.groups() % 2 == 0
+        half = _one_half(seen)
         ways = [(fit_band(seen.select(fit), **rates), ~fit) for fit in (half, ~half)]  # type: ignore[arg-type]
         band = fit_band(seen, **rates)  # type: ignore[arg-type]
     except EvaluationError:
         return None
     return _check(band, seen, ways, "fitted to one half of the source videos and judged on the other, both ways")
+
+
+def _one_half(table: ScoreTable) -> Mask:
+    """Half of the source videos of either class, drawn by lot: in a table that alternates between the classes every other
+    source is a forgery."""
+    groups = table.groups()
+    size = int(groups.max()) + 1 if len(groups) else 0
+    fakes = np.bincount(groups, weights=table.label, minlength=size)
+    holds = np.where(fakes == 0, 0, np.where(fakes == np.bincount(groups, minlength=size), 2, 1))
+    part = np.empty(size, dtype=np.int64)
+    part[np.lexsort((np.random.default_rng(0).permutation(size), holds))] = np.arange(size)
+    return np.asarray(part[groups] % 2 == 0)
 
 
 def _check(band: Band, seen: ScoreTable, ways: list[tuple[Band, Mask]], how: str) -> BandCheck:
