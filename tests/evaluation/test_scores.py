@@ -111,6 +111,15 @@ def test_frames_become_videos_and_nothing_is_dropped() -> None:
     assert table.videos("max").score[0] == pytest.approx(0.6)
 
 
+def test_a_clip_that_is_forged_in_part_is_forged() -> None:
+    table = ScoreTable.of(
+        ["a", "a", "a"], [0, 1, 0], [0.1, 0.9, 0.2], frame=[0, 1, 2], method=["original", "swap", "original"]
+    )
+    videos = table.videos()
+    assert videos.label.tolist() == [1]
+    assert videos.method.tolist() == ["swap"]
+
+
 def test_groups_join_qualities_of_one_dataset_but_not_strangers() -> None:
     table = ScoreTable.of(
         ["a", "b", "c", "d", "e"],

@@ -98,6 +98,16 @@ def test_leakage_of_sources_and_of_people() -> None:
     assert leakage(split, np.array(["a", "a", "b", "c"], dtype=object), nothing) == []
 
 
+def test_datasets_that_number_their_clips_alike_share_nothing() -> None:
+    columns = {"source_video": ["000", "000"], "identity": ["id0", "id0"], "split": ["train", "test"]}
+    for datasets, leaks in (
+        (["DFD", "UADFV"], set()),
+        (["Celeb-DF v1", "Celeb-DF v2"], {"leaked_source", "leaked_identity"}),
+    ):
+        table = ScoreTable.of(["a", "b"], [0, 1], [0.1, 0.9], dataset=datasets, **columns)
+        assert {code for code in codes(inspect(table)) if code.startswith("leaked")} == leaks
+
+
 def test_too_few_videos_for_the_claim() -> None:
     found = {finding.code: finding for finding in inspect(gaussian_table(0, 24, apart=1))}
     assert {"too_few_videos", "too_few_reals"} <= set(found)
@@ -179,6 +189,16 @@ def test_the_impossible_table_is_flagged_with_the_reason() -> None:
     assert found["shuffled_labels"].numbers["chance_agreement"] == pytest.approx(0.744, abs=2e-3)
     assert found["accuracy_against_recall"].numbers["implied"] == pytest.approx(0.743, abs=1e-3)
     assert "below_majority" in found
+
+
+def test_a_small_table_is_called_small_not_shuffled() -> None:
+    row = ClassRow(recall=0.7, support=10)
+    (found,) = check_claim(Claim(fake=row, real=row))
+    assert (found.code, found.severity) == ("too_few_files", "warning")
+    assert (
+        check_claim(Claim(fake=row.model_copy(update={"support": 100}), real=row.model_copy(update={"support": 100})))
+        == []
+    )
 
 
 def test_a_possible_table_passes() -> None:

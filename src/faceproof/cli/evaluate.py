@@ -233,6 +233,7 @@ def manifest(
     from faceproof.evaluation.duplicates import find_duplicates
     from faceproof.evaluation.manifest import write_manifest
     from faceproof.evaluation.runs import open_manifest
+    from faceproof.evaluation.scores import families
     from faceproof.evaluation.soundness import leakage
 
     found = open_manifest(folder, layout)
@@ -240,7 +241,8 @@ def manifest(
     fakes = sum(entry.label for entry in found.entries)
     say(f"{len(found):,} files, {fakes:,} fake and {len(found) - fakes:,} real: {output}")
     columns = [np.array([getattr(entry, name) for entry in found.entries], dtype=object) for name in _LEAK_COLUMNS]
-    findings = leakage(*columns)
+    split, source, identity, dataset = columns
+    findings = leakage(split, source, identity, families(dataset))
     problems = list(found.problems.problems)
     if near_duplicates:
         more, unreadable = find_duplicates(found)
@@ -344,4 +346,4 @@ def accuracy(
     finish([], problems=sum(len(item.evaluation.problems) for item in measured), strict=False)
 
 
-_LEAK_COLUMNS = ("split", "source_video", "identity")
+_LEAK_COLUMNS = ("split", "source_video", "identity", "dataset")

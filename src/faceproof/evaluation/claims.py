@@ -163,8 +163,8 @@ def _independent_predictions(claim: Claim) -> list[Finding]:
     if min(map(sum, zip(*counts, strict=True))) <= 0:
         return []
     p_value = float(stats.chi2_contingency(counts, correction=False).pvalue)
-    if abs(informed) > 4 * claim.rounding and p_value < 0.05:
-        return []
+    if abs(informed) > 4 * claim.rounding:
+        return [] if p_value < 0.05 else [_perhaps_chance(fake, real, informed, p_value)]
     flagged = share * fake.recall + (1 - share) * (1 - real.recall)
     agreement = share * flagged + (1 - share) * (1 - flagged)
     proportion = ""
@@ -182,6 +182,19 @@ def _independent_predictions(claim: Claim) -> list[Finding]:
             numbers={"informedness": informed, "p_value": p_value, "chance_agreement": agreement, "fakes": share},
         )
     ]
+
+
+def _perhaps_chance(fake: ClassRow, real: ClassRow, informed: float, p_value: float) -> Finding:
+    files = (fake.support or 0) + (real.support or 0)
+    return Finding(
+        code="too_few_files",
+        severity=Severity.WARNING,
+        message=(
+            f"Recalls of {fake.recall:.0%} and {real.recall:.0%} on {files:,} files may be chance (chi-squared p = "
+            f"{p_value:.2g}): too few files show that the predictions know anything of the labels."
+        ),
+        numbers={"informedness": informed, "p_value": p_value, "files": files},
+    )
 
 
 def _below_majority(claim: Claim) -> list[Finding]:

@@ -124,16 +124,17 @@ class ScoreTable:
         return np.asarray(codes, dtype=np.int64)
 
     def dataset_family(self) -> Strings:
-        """The dataset's name without its compression ("FaceForensics++ c40" → "FaceForensics++"): one original at two
-        qualities is still one original."""
-        names, inverse = np.unique(self.dataset.astype(str), return_inverse=True)
-        families = np.array([_family(name) for name in names], dtype=object)
-        return np.asarray(families[inverse], dtype=object)
+        """The dataset's name without its compression or edition ("FaceForensics++ c40" → "FaceForensics++"): one original
+        at two qualities is still one original."""
+        return families(self.dataset)
 
     def videos(self, aggregation: Aggregation = "mean") -> ScoreTable:
-        """One row per file, its score the ``aggregation`` of its rows' scores; a file without any score keeps NaN."""
+        """One row per file, its score the ``aggregation`` of its rows' scores; a file without any score keeps NaN. A file of
+        which any row is fake is fake."""
         codes, paths = pd.factorize(self.path)
-        first = np.unique(codes, return_index=True)[1]
+        # Of a clip that is forged in part the rows of its forgery say what the file is.
+        order = np.lexsort((-self.label, codes))
+        first = order[np.unique(codes[order], return_index=True)[1]]
         score = pd.Series(self.score).groupby(codes).agg(aggregation).to_numpy()
         quality = {name: pd.Series(values).groupby(codes).median().to_numpy() for name, values in self.quality.items()}
         table = self.select(first)
@@ -157,9 +158,15 @@ def _strings(values: npt.ArrayLike) -> Strings:
     return np.asarray(np.where(missing, "", array), dtype=object) if missing.any() else array
 
 
+def families(dataset: Strings) -> Strings:
+    """Each dataset's name ``[N]`` without its compression or edition."""
+    names, inverse = np.unique(dataset.astype(str), return_inverse=True)
+    return np.asarray(np.array([_family(name) for name in names], dtype=object)[inverse], dtype=object)
+
+
 def _family(name: str) -> str:
     head, _, last = name.rpartition(" ")
-    return head if head and last.lower() in ("raw", "c0", "c23", "c40", "hq", "lq") else name
+    return head if head and last.lower() in ("raw", "c0", "c23", "c40", "hq", "lq", "v1", "v2") else name
 
 
 def read_scores(

@@ -57,7 +57,7 @@ def inspect(
         *verdicts_against_scores(seen),
         *below_majority(label, score, threshold),
         *threshold_from_test(label, score, threshold, threshold_source),
-        *leakage(table.split, table.source_video, table.identity),
+        *leakage(table.split, table.source_video, table.identity, table.dataset_family()),
         *too_few_videos(label, group, area),
         *lifeless_scores(score),
         *uneven_coverage(table),
@@ -223,20 +223,24 @@ def _best_for(label: IntArray, score: FloatArray, threshold: float) -> str:
     return ""
 
 
-def leakage(split: Strings, source_video: Strings, identity: Strings) -> list[Finding]:
-    """Source videos and people (``identity``, joined by ``+``) that occur in more than one split."""
+def leakage(split: Strings, source_video: Strings, identity: Strings, family: Strings | None = None) -> list[Finding]:
+    """Source videos and people (``identity``, joined by ``+``) that occur in more than one split.
+
+    ``family`` is the dataset's: names are those of one family, as datasets number their clips alike.
+    """
     found = []
+    whose = np.full(len(split), "", dtype=object) if family is None else family
     people = [str(names).split("+") if names else [] for names in identity]
     sources = [[str(name)] if name else [] for name in source_video]
     for what, code, named in (("source video", "leaked_source", sources), ("person", "leaked_identity", people)):
-        places: dict[str, set[str]] = {}
-        for names, part in zip(named, split, strict=True):
+        places: dict[tuple[str, str], set[str]] = {}
+        for names, part, dataset in zip(named, split, whose, strict=True):
             for name in names if part else ():
-                places.setdefault(name, set()).add(str(part))
+                places.setdefault((str(dataset), name), set()).add(str(part))
         shared = sorted(name for name, parts in places.items() if len(parts) > 1)
         if shared:
             parts = sorted(set().union(*(places[name] for name in shared)))
-            shown = ", ".join(printable(name) for name in shared[:5]) + (", …" if len(shared) > 5 else "")
+            shown = ", ".join(printable(name) for _, name in shared[:5]) + (", …" if len(shared) > 5 else "")
             found.append(
                 Finding(
                     code=code,
