@@ -40,6 +40,17 @@ def test_the_good_member_is_heard_and_the_noisy_one_is_not() -> None:
     assert model.score({"good": 0.9, "noise/flip": 0.5}) > 0.5 > model.score({"good": 0.1, "noise/flip": 0.5})
 
 
+def test_the_rarer_class_weighs_as_much() -> None:
+    """With 9 of 10 files forged a member that says nothing was heard as "forged"."""
+    scores, labels, groups = made(4000)
+    kept = [i for i, label in enumerate(labels) if label or i % 9 == 0]
+    fit = fit_stacked(
+        {n: [s[i] for i in kept] for n, s in scores.items()}, [labels[i] for i in kept], [groups[i] for i in kept]
+    )
+    model = Stacked(fit.model.coefficients, fit.model.centre, fit.model.intercept)
+    assert model.score({"good": 0.5, "noise/flip": 0.5}) == pytest.approx(0.5, abs=0.06)
+
+
 def test_members_of_noise_are_not_flattered_by_their_own_fit() -> None:
     scores, _, groups = made()
     labels = np.random.default_rng(9).integers(0, 2, 400).tolist()

@@ -39,7 +39,8 @@ def fit_stacked(
     folds: int = 5,
     data: str = "",
 ) -> Fit:
-    """Fit a logistic regression (L2, C = 1) over the members' logits.
+    """Fit a logistic regression (L2, C = 1) over the members' logits, each class weighing half: like every calibration here
+    its P(fake) is that of an even mixture, whatever the files'.
 
     ``scores``: P(fake) by member's name, one a file, None without an opinion. ``labels``: 1 for fake. ``groups``: source
     videos, kept together when it is cross-validated. Raises :class:`DatasetError` with fewer than 20 files or 2 sources of
@@ -67,9 +68,13 @@ def fit_stacked(
     split = StratifiedGroupKFold(min(folds, *sources), shuffle=True, random_state=0)
     for train, test in split.split(x, truth, source):
         if len(np.unique(truth[train])) == 2:
-            held_out[test] = LogisticRegression(C=1.0).fit(x[train], truth[train]).predict_proba(x[test])[:, 1]
+            held_out[test] = (
+                LogisticRegression(C=1.0, class_weight="balanced")
+                .fit(x[train], truth[train])
+                .predict_proba(x[test])[:, 1]
+            )
     judged = np.isfinite(held_out)
-    fitted = LogisticRegression(C=1.0).fit(x, truth)
+    fitted = LogisticRegression(C=1.0, class_weight="balanced").fit(x, truth)
     digest = hashlib.sha256(np.ascontiguousarray(np.column_stack([table[whole], truth])).tobytes()).hexdigest()
     model = StackedModel(
         coefficients={name: float(c) for name, c in zip(names, fitted.coef_[0], strict=True)},
