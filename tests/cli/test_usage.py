@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -150,3 +151,21 @@ def test_faces_has_no_auto_to_offer(run: Run, clip_mp4: Path, tmp_path: Path) ->
     ran = run("faces", clip_mp4, "--frames", "auto", "--out", tmp_path / "crops")
     assert ran.code == 2
     assert "Use a count such as 32, every:10 or all." in said(ran.err)
+
+
+def test_a_file_that_may_not_be_read_keeps_nobody_else_from_being_judged(
+    run: Run, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = os.access
+
+    def access(path: str | Path, mode: int, **more: bool) -> bool:
+        return Path(path).name != "secret.jpg" and known(path, mode, **more)
+
+    (desk / "secret.jpg").write_bytes(
+        b""
+    )  # what is wrong with it, the scan says: also to those who may read everything
+    monkeypatch.setattr(os, "access", access)
+    ran = run("scan", "secret.jpg", "face.jpg", "--detector", "toy")
+    assert ran.code == 1
+    assert "failed  'secret.jpg'" in ran.out
+    assert "2 files:" in ran.out

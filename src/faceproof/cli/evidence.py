@@ -113,7 +113,7 @@ def keep(
 
 
 def explain(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A picture or video.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", readable=False, help="A picture or video.")],
     track: Annotated[
         list[int] | None, typer.Option("--track", "-t", metavar="N", help="Only this person; may be repeated.")
     ] = None,
@@ -161,7 +161,7 @@ def explain(
 
 
 def overlay(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A video.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", readable=False, help="A video.")],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -203,7 +203,9 @@ def overlay(
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `scan --evidence` wrote.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", readable=False, help="A folder that `scan --evidence` wrote.")
+    ],
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="The signer's public key, got from the signer.")
     ] = None,
@@ -288,7 +290,8 @@ def hottest_lines(shown: Shown, *, video: bool = True) -> list[str]:
             continue
         who = f"person {number}" if number else "whole picture"
         when = f"at {clock(best.time)}, score {best.p_fake:.2f}: " if video else ""
-        lines.append(f"  {who:<10}{when}heat {place_in_words(best.heat.heat)}")
+        where = place_in_words(best.heat.heat)
+        lines.append(f"  {who:<10}{when}{'heat ' if where.startswith('strongest') else ''}{where}")
     return lines
 
 

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def faces(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A picture or video.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", readable=False, help="A picture or video.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the crops; made if missing.")],
     frames: Annotated[str, typer.Option(metavar="S", help="A count such as 32, every:K, or all.")] = "32",
     margin: Annotated[float, typer.Option(min=1.0, help="Side of the square crop as a multiple of the face.")] = 1.3,

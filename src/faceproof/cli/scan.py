@@ -32,7 +32,10 @@ def register(app: typer.Typer) -> None:
 def scan(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH", help="Pictures, videos or folders; with --broker also s3://bucket."),
+        # A file that cannot be read is a failed file like others, and does not keep the rest from being judged.
+        typer.Argument(
+            metavar="PATH", readable=False, help="Pictures, videos or folders; with --broker also s3://bucket."
+        ),
     ],
     json_file: Annotated[
         Path | None,
