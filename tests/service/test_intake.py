@@ -14,15 +14,16 @@ from fastapi.testclient import TestClient
 from service_under_test import make_clip, make_settings, wait_for
 
 from faceproof.errors import FaceproofError
-from faceproof.service import audit, keys, submission
+from faceproof.service import audit, keys, submission, wishes
 from faceproof.service.app import make_app
 from faceproof.service.callers import LOCAL, Caller
 from faceproof.service.intake import Intake
 from faceproof.service.problems import Problem
 from faceproof.service.site import Site
-from faceproof.service.submission import Submission, Submitted, make_submission, read_wish, settle
+from faceproof.service.submission import Submission, Submitted, make_submission, settle
 from faceproof.service.tables import Job, Medium, Usage
 from faceproof.service.uploads import Upload
+from faceproof.service.wishes import read_wish
 
 ME = Caller(LOCAL, frozenset(keys.SCOPES))
 
@@ -163,7 +164,7 @@ def test_a_name_server_that_takes_its_time_holds_nobody_up(tmp_path: Path, monke
     def slow(*_: Any, **__: Any) -> None:
         assert answered.wait(30)
 
-    monkeypatch.setattr(submission, "resolve", slow)
+    monkeypatch.setattr(wishes, "resolve", slow)
     with TestClient(make_app(make_settings(tmp_path, workers=0))) as client, ThreadPoolExecutor(1) as pool:
         files = {"file": ("a.mp4", make_clip(99))}
         late = pool.submit(client.post, "/v1/jobs", files=files, data={"webhook": "https://slow.example/"})

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from service_under_test import job_row, make_clip, make_settings, submit
 
-from faceproof.service import jobs, labels, submission
+from faceproof.service import jobs, labels, submission, wishes
 from faceproof.service.app import make_app
 from faceproof.service.callers import LOCAL, Caller
 from faceproof.service.problems import Problem
@@ -25,7 +25,7 @@ HERE, THERE = "https://93.184.216.34/here", "https://93.184.216.34/there"
 def send(site: Site, **fields: str) -> submission.Submitted:
     path = site.files.incoming()
     path.write_bytes(b"the same")
-    wish = submission.read_wish(site, ME, fields)
+    wish = wishes.read_wish(site, ME, fields)
     return submission.submit(
         site, submission.make_submission(site, ME, wish, Upload("a.mp4", path, 8, "5" * 64, "video/mp4"))
     )
@@ -81,7 +81,7 @@ def test_two_webhooks_in_one_go_are_both_called(site: Site) -> None:
     for webhook in (HERE, THERE, HERE):
         path = site.files.incoming()
         path.write_bytes(b"the same")
-        wish = submission.read_wish(site, ME, {"webhook": webhook})
+        wish = wishes.read_wish(site, ME, {"webhook": webhook})
         made.append(submission.make_submission(site, ME, wish, Upload("a.mp4", path, 8, "5" * 64, "video/mp4")))
     found = [one.job for one in submission.settle(site, made) if isinstance(one, submission.Submitted)]
     assert [one.webhook for one in found] == [HERE, THERE, HERE]
@@ -122,4 +122,4 @@ def test_a_file_that_is_erased_a_moment_before_is_not_found(site: Site) -> None:
     with pytest.raises(Problem, match="nothing by that name"):
         labels.give(site, ME, gone, "fake", "")
     with pytest.raises(Problem, match="nothing by that name"):
-        submission.submit_again(site, ME, gone, submission.read_wish(site, ME, {}), correlation=None)
+        submission.submit_again(site, ME, gone, wishes.read_wish(site, ME, {}), correlation=None)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from faceproof.service import jobs, submission
+from faceproof.service import jobs, submission, wishes
 from faceproof.service.site import Site
 from faceproof.service.submission import Submission, Submitted
 
@@ -85,7 +85,7 @@ class Intake:
 
     def _take_slowly(self, one: Submission) -> Submitted:
         """For what waits on a name server or a bucket: nobody else shall."""
-        submission.require_public(self._site, one.wish)
+        wishes.require_public(self._site, one.wish)
         return submission.submit(self._site, one)
 
     async def _outcome(self, prepare: Callable[[], Submission]) -> Submission | Submitted:

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from faceproof.errors import FaceproofError
 from faceproof.results import Verdict
-from faceproof.service import audit, housekeeping, jobs, submission
+from faceproof.service import audit, housekeeping, jobs, submission, wishes
 from faceproof.service.callers import Caller, Deleter, Reader, TheSite, Uploader
 from faceproof.service.intake import Intake
 from faceproof.service.problems import Problem, documented, not_found
@@ -135,7 +135,7 @@ async def submit_job(
 
     def prepare() -> Submission:
         form = received.form()
-        wish = submission.read_wish(site, caller, form.fields)
+        wish = wishes.read_wish(site, caller, form.fields)
         upload = form.uploads[0] if form.uploads else None
         said = request.state.request_id
         return submission.make_submission(site, caller, wish, upload, token=idempotency_key, correlation=said)
@@ -168,8 +168,8 @@ async def submit_batch(request: Request, caller: Uploader, site: TheSite, intake
         batch = new_id()
         if not form.uploads:
             raise Problem(422, "file", "the form holds no file", "Send each file as a form field `file`.")
-        wish = submission.read_wish(site, caller, form.fields)
-        submission.require_public(site, wish)
+        wish = wishes.read_wish(site, caller, form.fields)
+        wishes.require_public(site, wish)
         items = []
         for upload in form.uploads:
             item = BatchItem(file_name=upload.file_name)
@@ -286,8 +286,8 @@ def judge_again(request: Request, job_id: str, caller: Uploader, site: TheSite, 
     fields |= {name: str(value) for name, value in wanted.model_dump(exclude_none=True).items()}
     if job.state in (State.FAILED, State.CANCELLED):
         fields["fresh"] = "true"
-    wish = submission.read_wish(site, caller, fields)
-    submission.require_public(site, wish)
+    wish = wishes.read_wish(site, caller, fields)
+    wishes.require_public(site, wish)
     return answer_submitted(submission.submit_again(site, caller, job, wish, correlation=request.state.request_id))
 
 

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from faceproof.results import Report
-from faceproof.service import submission
+from faceproof.service import submission, wishes
 from faceproof.service.callers import Reader, TheSite, Uploader
 from faceproof.service.problems import Problem, documented, not_found
 from faceproof.service.routes_jobs import TheIntake, find_job, form_schema, shown
@@ -47,7 +47,7 @@ async def judge_image(request: Request, caller: Uploader, site: TheSite, intake:
             raise Problem(422, "file", "the form holds no file", "Send the picture as the form field `file`.")
         if upload.mime.startswith("video/"):
             raise Problem(415, "video", "this is a video", "Send videos to POST /v1/jobs.")
-        wish = submission.read_wish(site, caller, form.fields, priority=1)
+        wish = wishes.read_wish(site, caller, form.fields, priority=1)
         return submission.make_submission(site, caller, wish, upload, correlation=request.state.request_id)
 
     try:
