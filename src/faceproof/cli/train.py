@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+
+from faceproof.cli.usage import Verbs
 
 
-class _RecipeFirst(TyperGroup):
+class _RecipeFirst(Verbs):
     """`faceproof train RECIPE …` is short for `faceproof train run RECIPE …`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -47,15 +47,17 @@ class Verbs(TyperGroup):
 
 
 def plain_help(app: typer.Typer) -> None:
-    """Have an application's verbs, and those of its groups, show their help as here."""
-    app.info.cls = Verbs
+    """Have an application's verbs, and those of its groups, show their help as here. A group with a class of its own, made
+    of :class:`Verbs`, keeps it."""
+    given = app.info.cls
+    app.info.cls = given if isinstance(given, type) and issubclass(given, Verbs) else Verbs
     for command in app.registered_commands:
         command.cls = Verb
         command.help = command.help or flowing(getattr(command.callback, "__doc__", None))
     for group in app.registered_groups:
-        group.cls = Verbs
         if group.typer_instance is not None:
             plain_help(group.typer_instance)
+            group.cls = group.typer_instance.info.cls
 
 
 _NUMBERS = (
