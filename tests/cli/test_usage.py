@@ -169,3 +169,11 @@ def test_a_file_that_may_not_be_read_keeps_nobody_else_from_being_judged(
     assert ran.code == 1
     assert "failed  'secret.jpg'" in ran.out
     assert "2 files:" in ran.out
+
+
+def test_a_group_with_a_way_of_its_own_keeps_it(run: Run, tmp_path: Path) -> None:
+    """`train RECIPE` is short for `train run RECIPE`."""
+    ran = run("train", "no-such-recipe", "--data", tmp_path, "--out", tmp_path / "run")
+    assert ran.code != 0
+    assert "no such command" not in ran.err
+    assert "no-such-recipe" in ran.err
