@@ -20,12 +20,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from skimage import data
 
 if TYPE_CHECKING:
     from av import AudioStream
     from av.container import OutputContainer
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("faceproof", deadline=None)
+settings.load_profile("faceproof")
 
 NTSC = Fraction(30000, 1001)
 CLIP_FRAMES = 90  # three seconds

@@ -156,8 +156,9 @@ def test_a_broken_connection_is_resumed_where_it_stopped(shelf: Shelf, reset: bo
     path = fetch(url, digest(CONTENT), progress=lambda have, total: told.append((have, total)))
     assert path.read_bytes() == CONTENT
     starts = [0 if r is None else int(r.removeprefix("bytes=").rstrip("-")) for _, r in shelf.asked]
-    assert starts[0] == 0 < starts[1] < starts[2], "each goes on where the last one stopped"
-    if not reset:  # a reset may swallow what was still under way
+    assert starts[0] == 0
+    assert starts == sorted(starts), "each goes on where the last one stopped"
+    if not reset:  # a reset may swallow what was still under way, on a busy machine all of it
         assert starts == [0, 2_000_000, 3_500_000]
     assert told == sorted(told), "progress never runs backwards"
     assert told[-1] == (len(CONTENT), len(CONTENT))
