@@ -80,6 +80,7 @@ def serve(
     from faceproof.errors import OptionError
     from faceproof.service import keys, logs
     from faceproof.service.app import make_app
+    from faceproof.service.heads import BoundedHeads
     from faceproof.service.settings import is_loopback
     from faceproof.service.site import Site
     from faceproof.service.watch import Watch
@@ -113,6 +114,7 @@ def serve(
 
     config = uvicorn.Config(
         web,
+        http=BoundedHeads,
         host=settings.host,
         port=settings.port,
         log_config=None,
