@@ -121,7 +121,7 @@ def test_drift_is_remembered_and_found(run: Run, home: Path, tmp_path: Path) -> 
 
 def test_labels_become_numbers_and_a_set_to_train_on(run: Run, home: Path, tmp_path: Path, astronaut_png: Path) -> None:
     assert run("scan", "-d", "toy", astronaut_png, "--json", tmp_path / "r.json").code == 0
-    assert "1 scans kept" in run("labels", "remember", tmp_path / "r.json").out
+    assert "1 scan kept" in run("labels", "remember", tmp_path / "r.json").out
     assert "is real" in run("labels", "add", astronaut_png, "real", "--by", "ann").out
     told = run("labels", "report").out
     assert "toy 1.0" in told

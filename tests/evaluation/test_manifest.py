@@ -193,3 +193,14 @@ def test_folders_that_are_none_of_these(tmp_path: Path) -> None:
         "wilddeepfake",
         "plain",
     }
+
+
+def test_what_is_no_manifest_is_named_by_what_it_is(tmp_path):
+    with pytest.raises(DatasetError, match=r"clip\.MP4 is a video") as caught:
+        read_manifest(tmp_path / "clip.MP4")
+    assert "faceproof scan" in caught.value.remedy
+    reports = tmp_path / "out.jsonl"
+    reports.write_text('{"schema": "faceproof-report/1", "verdict": "REAL"}\n', encoding="utf-8")
+    with pytest.raises(DatasetError, match="lacks the column path and label") as caught:
+        read_manifest(reports)
+    assert caught.value.remedy.startswith("It looks like reports of a scan")

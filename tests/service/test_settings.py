@@ -32,6 +32,14 @@ def test_a_wrong_value_names_its_setting(name: str, value: str) -> None:
     assert f"FACEPROOF_{name}" in raised.value.remedy
 
 
+@pytest.mark.parametrize(("name", "value"), [("port", "99999"), ("keep", "forever")])
+def test_a_wrong_value_is_told_in_plain_words(name: str, value: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        Settings.read({}, **{name: value})
+    assert "Value error" not in caught.value.message
+    assert "Input" not in caught.value.message
+
+
 def test_settings_survive_the_way_into_a_worker(tmp_path: Path) -> None:
     settings = Settings.read({}, data=tmp_path, keep="3h", max_upload="7MB", workers=3)
     assert Settings.read(settings.environment()) == settings

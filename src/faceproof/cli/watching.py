@@ -129,7 +129,7 @@ def remember(reports: _Reports) -> None:
     for report in read_reports(reports):
         store.remember(report)
         count += 1
-    out_console().print(f"{count} scans kept")
+    out_console().print(f"{count} {'scan' if count == 1 else 'scans'} kept")
 
 
 _ServiceData = Annotated[

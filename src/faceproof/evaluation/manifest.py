@@ -105,6 +105,9 @@ def media_kind(path: Path) -> MediaKind | None:
     return "video" if suffix in VIDEO_EXTENSIONS else None
 
 
+_REPORTS_LACK = "It looks like reports of a scan, which do not say what is really forged. "
+
+
 def read_manifest(path: Path, *, check_files: bool = True) -> Manifest:
     """Read a manifest CSV.
 
@@ -112,6 +115,11 @@ def read_manifest(path: Path, *, check_files: bool = True) -> Manifest:
     ``problems`` and left out. Raises :class:`DatasetError` when the file cannot be read, lacks a required
     column, or holds no usable row.
     """
+    if (kind := media_kind(path)) is not None:
+        raise DatasetError(
+            f"{path} is {'a picture' if kind == 'image' else 'a video'}, and measuring needs labelled ones",
+            remedy="Give a folder with real/ and fake/ in it, or a manifest CSV; `faceproof scan` judges a single file.",
+        )
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
@@ -119,9 +127,11 @@ def read_manifest(path: Path, *, check_files: bool = True) -> Manifest:
             reader.fieldnames = columns
             missing = [name for name in ("path", "label") if name not in columns]
             if missing:
+                reports = columns and columns[0].startswith("{")
+                form = f"A manifest has the columns {','.join(COLUMNS)}; only path and label are required."
                 raise DatasetError(
                     f"{path} lacks the column {' and '.join(missing)}",
-                    remedy=f"A manifest has the columns {','.join(COLUMNS)}; only path and label are required.",
+                    remedy=f"{_REPORTS_LACK}{form}" if reports else form,
                 )
             rows = list(reader)
     except (OSError, csv.Error) as error:

@@ -134,7 +134,9 @@ def _chosen(report: Report, tracks: Sequence[int] | None) -> list[TrackScore]:
         if number not in known:
             raise OptionError(
                 f"there is no person {number} in this file",
-                remedy=f"There is {', '.join(map(str, known))}." if known else "No face was found in it.",
+                remedy=f"Its people are numbered {', '.join(map(str, known))}."
+                if known
+                else "No face was found in it.",
             )
     return [known[number] for number in dict.fromkeys(tracks)]
 

@@ -116,7 +116,8 @@ class Settings(BaseModel):
             first = error.errors()[0]
             name = ".".join(str(step) for step in first["loc"])
             where = f"--{name.replace('_', '-')}" if given.get(name) is not None else f"{PREFIX}{name.upper()}"
-            raise OptionError(f"setting {name}: {first['msg']}", remedy=f"Correct {where}.") from None
+            wrong = first["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+            raise OptionError(f"setting {name}: {wrong}", remedy=f"Correct {where}.") from None
 
     def environment(self) -> dict[str, str]:
         """The variables that make :meth:`read` give these settings again, for worker processes."""
