@@ -73,7 +73,7 @@ def predict(
     """
     if not isinstance(detector, Detector):
         detector = load_detector(detector)
-    pixels = _pixels(image)
+    pixels = pixels_of(image)
     spec = detector.spec
     found = _found(pixels, detector)
     turned = _is_turned(pixels, found, spec)
@@ -110,7 +110,7 @@ def visualize_attention_map(
     image: str | os.PathLike[str] | Picture.Image | Image, attention: Heat, path: str | Path
 ) -> None:
     """Write the picture under its map as PNG or JPEG. Raises :class:`OptionError` when their sizes differ."""
-    pixels = _pixels(image)
+    pixels = pixels_of(image)
     if attention.shape != pixels.shape[:2]:
         raise OptionError(f"the map is {attention.shape}, the picture {pixels.shape[:2]}")
     try:
@@ -119,7 +119,9 @@ def visualize_attention_map(
         raise OutputError(f"cannot write {path}: {error}") from error
 
 
-def _pixels(image: str | os.PathLike[str] | Picture.Image | Image) -> Image:
+def pixels_of(image: str | os.PathLike[str] | Picture.Image | Image) -> Image:
+    """A picture's upright pixels, uint8 RGB ``[H, W, 3]``, from what :func:`predict` takes. Raises as it does, and
+    :class:`OptionError` for anything else."""
     if isinstance(image, Picture.Image):
         try:
             return upright_rgb(image)
@@ -129,6 +131,8 @@ def _pixels(image: str | os.PathLike[str] | Picture.Image | Image) -> Image:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise OptionError("a picture must be a uint8 array [height, width, 3] in RGB")
         return np.ascontiguousarray(image)
+    if not isinstance(image, str | os.PathLike):
+        raise OptionError("a picture is a path, a PIL picture or a uint8 array [height, width, 3] in RGB")
     info = probe(Path(os.fspath(image)))
     if info.kind != "image":
         raise MediaUnsupportedError(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from faceproof.detectors.detector import load_detector
 from faceproof.detectors.fusion import FusionMethod
-from faceproof.errors import NetworkError, OptionError, SpecError
+from faceproof.errors import MediaUnsupportedError, NetworkError, OptionError, SpecError
 from faceproof.ops.framework import EnsembleManager, ModelRegistry
 
 from ..toy_detector import write_toy_detector
@@ -79,6 +79,13 @@ def test_paths_and_arrays_are_pictures_too(toys: None, astronaut: np.ndarray, as
     for wrong in (astronaut[:, :, 0], astronaut.astype(np.float32), 7):
         with pytest.raises(OptionError):
             ensemble.predict_ensemble(wrong)
+
+
+def test_a_video_is_not_judged_by_its_first_frame(clip_mp4: Path) -> None:
+    manager = EnsembleManager()
+    manager.add_model("one", Documented())
+    with pytest.raises(MediaUnsupportedError, match="is a video"):
+        manager.predict_ensemble(clip_mp4)
 
 
 def test_faces_are_found_once(toys: None, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from faceproof.detectors.detector import Detector
 from faceproof.detectors.fusion import FusionMethod, check_numbers, check_weights, fuse, uncertainty
 from faceproof.errors import FaceproofError, NetworkError, OptionError
 from faceproof.faces import FaceDetector
+from faceproof.predict import pixels_of
 from faceproof.results import Box
 
 Image = npt.NDArray[np.uint8]
@@ -152,7 +152,7 @@ class EnsembleManager:
         """
         started = time.perf_counter()
         weights = check_weights([weight for _, weight in self._models.values()])
-        pixels = _pixels(image)
+        pixels = pixels_of(image)
         boxes: list[Box] | None = None
         said: dict[str, float] = {}
         left_out: dict[str, str] = {}
@@ -202,21 +202,6 @@ class EnsembleManager:
         self._faces = self._faces or FaceDetector()
         found = [np.asarray(face.box, float).tolist() for face in self._faces.detect(pixels)]
         return [(x0, y0, x1, y1) for x0, y0, x1, y1 in found]
-
-
-def _pixels(image: Any) -> Image:
-    """uint8 RGB of a path, a PIL image or an array. Raises what opening a file raises, and :class:`OptionError`."""
-    if isinstance(image, str | os.PathLike):
-        from pathlib import Path
-
-        from faceproof.media import read_frames
-
-        return next(iter(read_frames(Path(os.fspath(image)), "1"))).image
-    if hasattr(image, "convert"):
-        image = np.asarray(image.convert("RGB"))
-    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
-        raise OptionError("a picture must be a path, a PIL image or a uint8 array [height, width, 3] in RGB")
-    return np.ascontiguousarray(image)
 
 
 def _p_fake(result: Any) -> float | None:
