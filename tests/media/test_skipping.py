@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faceproof.media import DecodeStats, Frame, probe, read_frames, videos
+from faceproof.media import DecodeStats, Frame, Limits, probe, read_frames, videos
 from faceproof.media.skipping import (
     ResetSearch,
     Skipping,
@@ -76,9 +76,9 @@ def sent(path: Path, wanted: list[int], monkeypatch: pytest.MonkeyPatch) -> int:
     passes: list[int] = []
     pictures = videos.decoded_pictures
 
-    def counting(*given: object) -> object:
+    def counting(*given: object, **how: object) -> object:
         passes.append(0)
-        for found in pictures(*given):  # type: ignore[arg-type]
+        for found in pictures(*given, **how):  # type: ignore[arg-type]
             passes[-1] += 1
             yield found
 
@@ -345,3 +345,26 @@ def test_vp9_and_av1_keys_are_told_by_their_first_bits() -> None:
     assert not is_av1_key(_Packet(key))  # which sequence?
     for first in (0x00, 0x30, 0x90):  # hidden, of frames before, shown anew
         assert not is_av1_key(_Packet(sequence + b"\x32\x01" + bytes([first])))
+
+
+def test_damage_gives_the_same_pixels_every_time(
+    make_video: MakeVideo, clip_frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    """Decoding threads read on in frames that another one gave up, as far as it had come by chance."""
+    small = [frame[::2, ::2] for frame in clip_frames]
+    path = make_video(tmp_path / "clip.mp4", small, options={"bf": "2", "g": "45", "crf": "18"})
+    whole = path.read_bytes()
+    told = set()
+    for seed in range(6):
+        content, draw = bytearray(whole), np.random.default_rng(seed)
+        for place in draw.integers(len(whole) // 4, len(whole) * 3 // 4, 3):
+            content[place] ^= 1 << int(draw.integers(8))
+        path.write_bytes(content)
+        limits = Limits(threads=4)
+        info = probe(path, limits=limits)
+        readings = [{f.index: f.image.tobytes() for f in read_frames(info, "all", limits=limits)} for _ in range(4)]
+        assert all(one == readings[0] for one in readings), seed
+        for frame in read_frames(info, "9", limits=limits):
+            assert frame.image.tobytes() == readings[0][frame.index], (seed, frame.index)
+        told.add(len(readings[0]))
+    assert told != {len(clip_frames)}, "nothing was damaged"

@@ -24,7 +24,15 @@ from faceproof.errors import (
     MediaUnsupportedError,
 )
 from faceproof.media.aside import SetAside
-from faceproof.media.containers import is_cut_off, moving_streams, opened, packets, video_stream
+from faceproof.media.containers import (
+    is_cut_off,
+    moving_streams,
+    opened,
+    packets,
+    stop_at_damage,
+    use_one_thread,
+    video_stream,
+)
 from faceproof.media.facts import DecodeStats, Frame, Limits, Resets, Timeline
 from faceproof.media.files import shown
 from faceproof.media.sampling import Sampling
@@ -103,14 +111,14 @@ def read(
         return
     handed_out = -1
     try:
-        for frame in _pass(file, path, timeline, sampling, limits, stats, sparse=True, aside=aside):
+        for frame in _pass(file, path, timeline, sampling, limits, stats, strict=True, aside=aside):
             handed_out = frame.index
             yield frame
     except DecodingInDoubt:
         # Up to here every frame was the one asked for, as when all are decoded. What damage does from here on depends on
-        # the frames left out, so they are decoded now.
+        # the frames left out, so they are decoded now, and on how far other threads had come, so there is one.
         stats.frames_decoded = stats.frames_failed = stats.frames_skipped = 0
-        yield from _pass(file, path, timeline, sampling, limits, stats, sparse=False, after=handed_out, aside=aside)
+        yield from _pass(file, path, timeline, sampling, limits, stats, strict=False, after=handed_out, aside=aside)
     if aside is not None:
         aside.ended()
 
@@ -123,12 +131,12 @@ def _pass(
     limits: Limits,
     stats: DecodeStats,
     *,
-    sparse: bool,
+    strict: bool,
     after: int = -1,
     aside: SetAside | None = None,
 ) -> Iterator[Frame]:
-    """The wanted frames behind the one with the index ``after``; ``sparse`` leaves out what is not needed for them and
-    for those to be set ``aside``."""
+    """The wanted frames behind the one with the index ``after``. ``strict``: what is not needed for them and for those to be
+    set ``aside`` is left out, and the first sign of damage raises :class:`DecodingInDoubt`."""
     total = len(timeline.ticks)
     own = sampling.indices(total)
     others = [index for index in aside.indices if index < total] if aside is not None else []
@@ -137,7 +145,11 @@ def _pass(
     with opened(file, path, limits) as container:
         stream = video_stream(container, path, limits)
         _check_pixels(stream.width, stream.height, path, limits)
-        skipping = Skipping(stream, timeline, wanted) if sparse and Skipping.pays(stream, timeline, wanted) else None
+        skipping = Skipping(stream, timeline, wanted) if strict and Skipping.pays(stream, timeline, wanted) else None
+        if strict:
+            stop_at_damage(stream)
+        else:
+            use_one_thread(stream)
         to_rgb = RgbConverter(path)
 
         def convert(index: int, picture: Any) -> Frame:
@@ -147,7 +159,7 @@ def _pass(
         place = bisect_right(wanted, after)
         index = -1
         spare: Any = None  # the last decoded frame, while it has not been handed out
-        for index, picture in decoded_pictures(container, stream, timeline, skipping):
+        for index, picture in decoded_pictures(container, stream, timeline, skipping, strict=strict):
             stats.frames_decoded += 1
             stats.frames_skipped = skipping.skipped_before(index) if skipping is not None else 0
             stats.frames_failed = max(0, index + 1 - stats.frames_decoded - stats.frames_skipped)
@@ -311,10 +323,10 @@ def _missing(container: Any, stream: Any, timeline: Timeline, size: int, declare
 
 
 def decoded_pictures(
-    container: Any, stream: Any, timeline: Timeline, skipping: Skipping | None = None
+    container: Any, stream: Any, timeline: Timeline, skipping: Skipping | None = None, *, strict: bool = False
 ) -> Iterator[tuple[int, Any]]:
     """Whole frames (``av.VideoFrame``) with their index, in the order of showing. What fails leaves a gap in the
-    indices; with ``skipping`` it raises :class:`DecodingInDoubt`."""
+    indices; when ``strict``, and with ``skipping``, it raises :class:`DecodingInDoubt`."""
     context = stream.codec_context
     ticks = timeline.ticks
     index = -1
@@ -322,7 +334,7 @@ def decoded_pictures(
         try:
             pictures = context.decode(packet)
         except (av.FFmpegError, OSError) as error:
-            if skipping is not None:
+            if strict or skipping is not None:
                 raise DecodingInDoubt from error
             if timeline.by_position:
                 index += 1
@@ -337,6 +349,8 @@ def decoded_pictures(
             # A damaged frame is one whose holes the decoder has painted over: nobody took that picture.
             if not picture.is_corrupt:
                 yield index, picture
+            elif strict:
+                raise DecodingInDoubt
     if skipping is not None:
         skipping.ended()
 
