@@ -13,8 +13,8 @@ from faceproof.detectors import catalog
 from faceproof.detectors.detector import Detector, load_detector
 from faceproof.detectors.spec import Faces
 from faceproof.errors import FaceproofError
-from faceproof.faces import FaceDetector, shared_detector
-from faceproof.media.files import VIDEO_EXTENSIONS
+from faceproof.faces import Face, FaceDetector, shared_detector
+from faceproof.media.files import MediaKind, media_kind
 from faceproof.runtime.cpu import usable_cores
 from faceproof.runtime.network import Precision, Runtime
 
@@ -22,10 +22,9 @@ from faceproof.runtime.network import Precision, Runtime
 _MOST_SEARCHED_AT_ONCE = 4
 
 FaceMode = Literal["fast", "thorough"]
-Kind = Literal["image", "video"]
 
 
-def searches_at_once(kind: Kind, threads: int | None) -> int:
+def searches_at_once(kind: MediaKind, threads: int | None) -> int:
     """How many frames of a file are searched side by side; 0 means in the scan's own thread."""
     cores = threads or usable_cores()
     if kind == "image" or cores == 1:
@@ -37,6 +36,15 @@ def searches_at_once(kind: Kind, threads: int | None) -> int:
 def face_search(rule: Faces, mode: FaceMode, threads: int | None, at_once: int) -> FaceDetector:
     """This process's face search for files of such a kind."""
     return shared_detector(rule.thresholds, rule.min_face, rule.factor, rule.scale, mode, threads, max(1, at_once))
+
+
+def wanted_faces(rule: Faces, found: list[Face]) -> list[Face]:
+    """Of a frame's faces, the largest first, those that a detector judges."""
+    if rule.keep == "largest":
+        return found[:1]
+    if rule.keep == "best":
+        return sorted(found, key=lambda face: -face.score)[:1]
+    return found
 
 
 def load_for_scanning(
@@ -53,12 +61,12 @@ def load_for_scanning(
     kind of file that ``path`` is by its name."""
     with ThreadPoolExecutor(1, thread_name_prefix="faceproof-load") as beside:
         if (threads or usable_cores()) > 1:
-            kind: Kind = "video" if path is not None and path.suffix.lower() in VIDEO_EXTENSIONS else "image"
-            beside.submit(_load_face_search, name or catalog.DEFAULT_DETECTOR, faces, threads, kind)
+            kind = media_kind(path) if path is not None else None
+            beside.submit(_load_face_search, name or catalog.DEFAULT_DETECTOR, faces, threads, kind or "image")
         return load_detector(name, device=device, precision=precision, runtime=runtime, threads=threads)
 
 
-def _load_face_search(name: str, mode: FaceMode, threads: int | None, kind: Kind) -> None:
+def _load_face_search(name: str, mode: FaceMode, threads: int | None, kind: MediaKind) -> None:
     """What goes wrong here goes wrong again, and is told, where the search is used."""
     try:
         rule = catalog.find_spec(name).spec.faces

@@ -20,17 +20,17 @@ import numpy.typing as npt
 from PIL import Image as Picture
 
 from faceproof.detectors.detector import Detector, load_detector
-from faceproof.detectors.spec import DetectorSpec, Margin
+from faceproof.detectors.spec import Margin
 from faceproof.errors import MediaCorruptError, MediaUnsupportedError, OptionError, OutputError
 from faceproof.evidence.heatmap import blend, crop_place, on_crop
 from faceproof.faces import cut, sharpness
-from faceproof.faces.turned import SURE, turn_that_shows_a_face
 from faceproof.judge import JudgedFace, JudgedFrame, face_table, judge_file, judge_tracks
-from faceproof.loading import face_search
+from faceproof.loading import face_search, wanted_faces
 from faceproof.media import probe, read_frames
 from faceproof.media.files import shown
 from faceproof.media.pictures import DAMAGE, reason_of, upright_rgb
 from faceproof.results import Reason, Verdict
+from faceproof.scanning import how_turned
 
 Image = npt.NDArray[np.uint8]
 Heat = npt.NDArray[np.float32]
@@ -76,7 +76,8 @@ def predict(
     pixels = pixels_of(image)
     spec = detector.spec
     found = _found(pixels, detector)
-    turned = _is_turned(pixels, found, spec)
+    frame = JudgedFrame(0, 0.0, 0, found)
+    turned = how_turned([pixels], [frame], spec, None) is not None
     if not found:
         reason = Reason.TURNED if turned else Reason.NO_FACE
         return Prediction(None, None, 0.0, None, None, Verdict.NOT_ASSESSED, spec.name, {"reason": reason.value})
@@ -87,7 +88,6 @@ def predict(
     seconds = time.perf_counter() - started
     for face, p in zip(found, scores, strict=True):
         face.p = float(p)
-    frame = JudgedFrame(0, 0.0, 0, found)
     table = face_table([frame])
     tracks = judge_tracks([frame], table, spec, turned=turned)
     opinion = judge_file(tracks, table, spec, turned=turned)
@@ -149,23 +149,10 @@ def _found(pixels: Image, detector: Detector) -> list[JudgedFace]:
         whole = (0.0, 0.0, float(width), float(height))
         return [JudgedFace(whole, 0, 0.0, float(max(height, width)), sharpness(pixels), fallback=True)]
     found = face_search(rule, "thorough", None, 0).detect(pixels, still=True)
-    if rule.keep == "largest":
-        found = found[:1]
-    elif rule.keep == "best":
-        found = sorted(found, key=lambda face: -face.score)[:1]
     return [
         JudgedFace(face.box, number, face.score, face.side, sharpness(cut(pixels, face.box, Margin())))
-        for number, face in enumerate(found, 1)
+        for number, face in enumerate(wanted_faces(rule, found), 1)
     ]
-
-
-def _is_turned(pixels: Image, found: Sequence[JudgedFace], spec: DetectorSpec) -> bool:
-    """Whether the picture lies on its side; asked as a scan asks it, where no face is beyond doubt."""
-    surest = max((face.detection_score for face in found), default=0.0)
-    if spec.faces.keep == "none" or spec.verdict.min_detection == 0 or surest >= SURE:
-        return False
-    search = face_search(spec.faces, "fast", None, 0)
-    return turn_that_shows_a_face([pixels], search, surer_than=surest) is not None
 
 
 def _map(

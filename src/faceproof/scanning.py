@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from faceproof.detectors.detector import Detector
 from faceproof.detectors.ensemble import Ensemble
+from faceproof.detectors.spec import DetectorSpec
 from faceproof.errors import FaceproofError
 from faceproof.events import EventSink, heard_by_all
 from faceproof.faces import Tracker
@@ -113,18 +118,22 @@ def scan(
 
 
 def _turned(stages: Stages, judged: list[JudgedFrame]) -> Turn | None:
-    """How a file that lies on its side has to be turned; asked where no face in it is beyond doubt. A published system knows
-    no doubt (its ``min_detection`` is 0) and judges it as it lies."""
-    rule = stages.spec
-    if rule.faces.keep == "none" or rule.verdict.min_detection == 0:
+    some = (frame.image for frame in read_frames(stages.info, str(_TURNED_FRAMES), limits=stages.limits))
+    with stages.watch("detect"):
+        return how_turned(some, judged, stages.spec, stages.threads)
+
+
+def how_turned(
+    images: Iterable[npt.NDArray[np.uint8]], judged: list[JudgedFrame], spec: DetectorSpec, threads: int | None
+) -> Turn | None:
+    """How a file that lies on its side has to be turned, by some of its frames (uint8 RGB); asked where no face in it is
+    beyond doubt. A published system knows no doubt (its ``min_detection`` is 0) and judges it as it lies."""
+    if spec.faces.keep == "none" or spec.verdict.min_detection == 0:
         return None
     surest = max((face.detection_score for frame in judged for face in frame.faces), default=0.0)
     if surest >= SURE:
         return None
-    search = face_search(rule.faces, "fast", stages.threads, 0)
-    with stages.watch("detect"):
-        some = read_frames(stages.info, str(_TURNED_FRAMES), limits=stages.limits)
-        return turn_that_shows_a_face((frame.image for frame in some), search, surer_than=surest)
+    return turn_that_shows_a_face(images, face_search(spec.faces, "fast", threads, 0), surer_than=surest)
 
 
 def _look_through(stages: Stages, sampling: str) -> list[JudgedFrame]:

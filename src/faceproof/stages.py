@@ -30,7 +30,7 @@ from faceproof.faces import (
 )
 from faceproof.faces.stillness import Stillness
 from faceproof.judge import JudgedFace, JudgedFrame
-from faceproof.loading import FaceMode, face_search, searches_at_once
+from faceproof.loading import FaceMode, face_search, searches_at_once, wanted_faces
 from faceproof.media import (
     DecodeStats,
     Frame,
@@ -237,10 +237,7 @@ class Stages:
     def _see_frame(self, frame: Frame, found: list[Face]) -> _Seen:
         """Cut the faces that the detector wants out of one frame."""
         rule = self.spec.faces
-        if rule.keep == "largest":
-            found = found[:1]
-        elif rule.keep == "best":
-            found = sorted(found, key=lambda face: -face.score)[:1]
+        found = wanted_faces(rule, found)
         with self.watch("track"):
             what = sight(frame, found) if self.info.kind == "video" else None
         with self.watch("crop"):

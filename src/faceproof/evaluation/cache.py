@@ -25,9 +25,8 @@ from faceproof.batch import ScanOptions
 from faceproof.detectors.ensemble import EnsembleSpec, fingerprint
 from faceproof.detectors.spec import DetectorSpec, scoring_sha256, spec_sha256
 from faceproof.errors import MediaError, OutputError
-from faceproof.evaluation.manifest import MediaKind
 from faceproof.judge import judge_again
-from faceproof.media.files import open_regular, sha256_of
+from faceproof.media.files import MediaKind, open_regular, sha256_of
 from faceproof.results import Report
 
 

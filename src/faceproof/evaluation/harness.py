@@ -12,10 +12,11 @@ from faceproof.batch import Outcome, ScanOptions, scan_many, scan_one
 from faceproof.detectors.detector import Detector
 from faceproof.detectors.quality import Quality, bits_per_pixel
 from faceproof.evaluation.cache import ScoreCache, media_sha256
-from faceproof.evaluation.manifest import Entry, Manifest, media_kind
+from faceproof.evaluation.manifest import Entry, Manifest
 from faceproof.evaluation.problems import ProblemLog
 from faceproof.evaluation.scores import ScoreTable
 from faceproof.judge import quality_of
+from faceproof.media.files import media_kind
 from faceproof.results import FailedInput, Reason, Report
 
 Progress = Callable[[int, int, Path], None]

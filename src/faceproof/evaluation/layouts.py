@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from faceproof.errors import DatasetError
-from faceproof.evaluation.manifest import FAKE_WORDS, REAL_WORDS, Entry, Manifest, media_kind
+from faceproof.evaluation.manifest import FAKE_WORDS, REAL_WORDS, Entry, Manifest
 from faceproof.evaluation.problems import ProblemLog
+from faceproof.media.files import media_kind
 
 Reader = Callable[[Path, ProblemLog], Iterator[Entry]]
 

@@ -13,11 +13,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from faceproof.errors import DatasetError
 from faceproof.evaluation.problems import ProblemLog
-from faceproof.media.files import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS
+from faceproof.media.files import media_kind
 
 COLUMNS = ("path", "label", "dataset", "method", "source_video", "identity", "split")
 FAKE_WORDS = frozenset({"fake", "1", "1.0", "deepfake", "manipulated", "forged", "synthetic", "spoof", "altered"})
@@ -92,17 +91,6 @@ class Manifest:
 
     def _stable_order(self, entry: Entry) -> str:
         return hashlib.sha256(self.relative(entry).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-MediaKind = Literal["image", "video"]
-
-
-def media_kind(path: Path) -> MediaKind | None:
-    """ "image" or "video" by the file's suffix, None for anything else. The decoder has the last word."""
-    suffix = path.suffix.lower()
-    if suffix in PICTURE_EXTENSIONS:
-        return "image"
-    return "video" if suffix in VIDEO_EXTENSIONS else None
 
 
 _REPORTS_LACK = "It looks like reports of a scan, which do not say what is really forged. "

@@ -14,10 +14,10 @@ import numpy as np
 from faceproof.detectors.spec import BandPoint, QualityBands
 from faceproof.errors import EvaluationError
 from faceproof.evaluation.conformal import fit_band
-from faceproof.evaluation.manifest import media_kind
 from faceproof.evaluation.metrics import auroc, has_both
 from faceproof.evaluation.robustness import UNTOUCHED, Cell, Sweep
 from faceproof.evaluation.scores import ScoreTable
+from faceproof.media.files import media_kind
 from faceproof.results import QualityAxis
 
 SWEPT: dict[QualityAxis, str] = {"face_side": "downscale", "bits_per_pixel": "h264"}

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from faceproof.errors import (
     MediaCorruptError,
@@ -33,6 +33,16 @@ VIDEO_EXTENSIONS = frozenset(
 _PIECE = 1 << 20
 
 EXTENSIONS = PICTURE_EXTENSIONS | VIDEO_EXTENSIONS
+
+MediaKind = Literal["image", "video"]
+
+
+def media_kind(path: Path) -> MediaKind | None:
+    """ "image" or "video" by the file's suffix, None for anything else. The decoder has the last word."""
+    suffix = path.suffix.lower()
+    if suffix in PICTURE_EXTENSIONS:
+        return "image"
+    return "video" if suffix in VIDEO_EXTENSIONS else None
 
 
 def shown(path: Path) -> str:
